@@ -1,0 +1,1 @@
+"""Evaluation: quality, speed, and the files that published numbers come from."""

@@ -1,0 +1,43 @@
+"""What a run writes beside its weights."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from pathlib import Path
+from typing import Any
+
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+LOG_FILE = "log.jsonl"
+
+
+class JsonLinesLog(TrainerCallback):
+    """Append every log entry to `log.jsonl` as one JSON object, with step and seconds.
+
+    A resumed run goes on in the same file. Seconds count from the start of the process.
+    """
+
+    def __init__(self) -> None:
+        self.started = time.monotonic()
+
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, Any] | None = None,
+        **_: Any,
+    ) -> None:
+        """Write one line, in the first process only."""
+        if not state.is_world_process_zero or not logs:
+            return
+        entry = {"step": state.global_step, "seconds": round(time.monotonic() - self.started, 1)}
+        for name, value in logs.items():
+            is_bad = isinstance(value, float) and not math.isfinite(value)
+            entry[name] = str(value) if is_bad else value
+        output = Path(args.output_dir or ".")
+        output.mkdir(parents=True, exist_ok=True)
+        with (output / LOG_FILE).open("a", encoding="utf-8") as file:
+            file.write(json.dumps(entry) + "\n")

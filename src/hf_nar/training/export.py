@@ -1,0 +1,46 @@
+"""Write a model folder that anyone can load, with transformers and torch alone."""
+
+from __future__ import annotations
+
+import copy
+import sys
+from pathlib import Path
+
+import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from hf_nar.data.tokenizer import save_tokenizer
+
+
+def export_folder(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    folder: Path,
+    dtype: torch.dtype = torch.bfloat16,
+) -> None:
+    """Write config, generation config, tokenizer, code and safetensors weights.
+
+    `AutoModel` and `AutoModelForSeq2SeqLM` load the folder with `trust_remote_code=True`;
+    `AutoTokenizer` without it.
+
+    Args:
+        model: A model of this package. It keeps its dtype.
+        tokenizer: Its tokenizer.
+        folder: Where to write; made if it is not there.
+        dtype: Of the saved weights.
+    """
+    model_class, config_class = type(model), type(model.config)
+    reference = f"{_file_name(model_class)}.{model_class.__name__}"
+    model.config.auto_map = {
+        "AutoConfig": f"{_file_name(config_class)}.{config_class.__name__}",
+        "AutoModel": reference,
+        "AutoModelForSeq2SeqLM": reference,
+    }
+    config_class.register_for_auto_class()
+    model_class.register_for_auto_class("AutoModelForSeq2SeqLM")
+    copy.deepcopy(model).to(dtype).save_pretrained(folder)
+    save_tokenizer(tokenizer, folder)
+
+
+def _file_name(cls: type) -> str:
+    return Path(str(sys.modules[cls.__module__].__file__)).stem

@@ -1,0 +1,173 @@
+"""A recipe: all that a training run is made of, in one YAML file."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from hf_nar.data.corpus_config import CorpusConfig
+
+
+@dataclass(frozen=True)
+class DataRecipe:
+    """The corpora of a run.
+
+    Args:
+        train: What is trained on; see `CorpusConfig`.
+        validation: What checkpoints are chosen by; see `CorpusConfig`.
+        folder: Put before the files of both that are not absolute.
+        max_source_tokens: Pairs with a longer source, end token included, are dropped.
+        max_target_tokens: Pairs with a longer target, end token included, are dropped.
+    """
+
+    train: Mapping[str, Any]
+    validation: Mapping[str, Any]
+    folder: str = ""
+    max_source_tokens: int = 128
+    max_target_tokens: int = 128
+
+    def corpus(self, part: str) -> CorpusConfig:
+        """Return the config of "train" or "validation", its files found in `folder`."""
+        options = dict(self.train if part == "train" else self.validation)
+        for name in ("source_file", "target_file", "json_file"):
+            if name in options:
+                options[name] = str(Path(self.folder) / str(options[name]))
+        return CorpusConfig.from_dict(options)
+
+
+@dataclass(frozen=True)
+class TokenizerRecipe:
+    """The tokenizer of a run: a folder or Hub id, or one trained on the training corpus.
+
+    Args:
+        name: Folder or Hub id; empty trains one.
+        vocab_size: Subwords of a trained one, special tokens included.
+        model_type: "unigram" or "bpe".
+    """
+
+    name: str = ""
+    vocab_size: int = 32000
+    model_type: str = "unigram"
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A run.
+
+    Args:
+        output: Folder for checkpoints, log, tokenizer and, in `export`, the model folder.
+        family: Which network; now "lanmt".
+        data: The corpora.
+        tokenizer: The tokenizer.
+        model: Fields of the network's config; the vocabulary's are taken from the tokenizer.
+        generation: Decoding knobs that the exported model has as defaults.
+        training: Fields of `NARTrainingArguments`.
+    """
+
+    output: str
+    data: DataRecipe
+    family: str = "lanmt"
+    tokenizer: TokenizerRecipe = TokenizerRecipe()
+    model: Mapping[str, Any] = field(default_factory=dict)
+    generation: Mapping[str, Any] = field(default_factory=dict)
+    training: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def load(cls, file: Path, overrides: Sequence[str] = ()) -> Recipe:
+        """Read a recipe.
+
+        Args:
+            file: YAML.
+            overrides: Such as `training.max_steps=100`, each with a YAML value.
+
+        Raises:
+            OSError: If the file cannot be read.
+            ValueError: If it is no YAML mapping, or a key is unknown or missing.
+        """
+        try:
+            values = yaml.safe_load(file.read_text(encoding="utf-8"))
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
+            where = " ".join(str(error).split())
+            raise ValueError(f"A recipe must be YAML, but {file} is not: {where}.") from error
+        if not isinstance(values, dict):
+            raise ValueError(f"A recipe must be a mapping of keys to values, but {file} is not.")
+        for override in overrides:
+            _override(values, override)
+        return cls.from_dict(values)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Recipe:
+        """Build a recipe from nested mappings.
+
+        Raises:
+            ValueError: If a key is unknown or missing.
+        """
+        parts = dict(values)
+        nested = {"data": DataRecipe, "tokenizer": TokenizerRecipe}
+        for name, part in nested.items():
+            if name in parts:
+                parts[name] = _build(part, parts[name], f"{name}.")
+        recipe: Recipe = _build(cls, parts, "")
+        return recipe
+
+    def to_yaml(self) -> str:
+        """Return the recipe as YAML that `load` reads."""
+        return yaml.safe_dump(dataclasses.asdict(self), sort_keys=False, allow_unicode=True)
+
+
+def check_keys(given: Sequence[str], known: Sequence[str], prefix: str) -> None:
+    """Check that a recipe has only known keys.
+
+    Raises:
+        ValueError: If one is unknown; the nearest valid one is named.
+    """
+    for key in given:
+        if key not in known:
+            close = difflib.get_close_matches(key, known, n=1)
+            hint = f"did you mean `{prefix}{close[0]}`?" if close else f"use {', '.join(known)}."
+            raise ValueError(f"The recipe has no key `{prefix}{key}`: {hint}")
+
+
+def _build(part: type, values: Any, prefix: str) -> Any:
+    if not isinstance(values, Mapping):
+        raise ValueError(f"`{prefix.rstrip('.')}` in the recipe must be a mapping, got {values!r}.")
+    fields = dataclasses.fields(part)
+    check_keys(list(values), [item.name for item in fields], prefix)
+    for item in fields:
+        has_default = (
+            item.default is not dataclasses.MISSING
+            or item.default_factory is not dataclasses.MISSING
+        )
+        if not has_default and item.name not in values:
+            raise ValueError(f"The recipe must set `{prefix}{item.name}`; it does not.")
+        expected = {"str": str, "int": int}.get(str(item.type), object)
+        if item.name in values and not isinstance(values[item.name], expected):
+            raise ValueError(
+                f"`{prefix}{item.name}` in the recipe must be of type {item.type}, got "
+                f"{values[item.name]!r}."
+            )
+    return part(**values)
+
+
+def _override(values: dict[str, Any], override: str) -> None:
+    key, equals, text = override.partition("=")
+    if not equals or not key:
+        raise ValueError(
+            f"An override must be key=value, such as training.max_steps=100; got {override!r}."
+        )
+    *parents, last = key.split(".")
+    for parent in parents:
+        child = values.setdefault(parent, {})
+        if not isinstance(child, dict):
+            raise ValueError(f"`{key}` cannot be overridden, as `{parent}` is not a mapping.")
+        values = child
+    try:
+        values[last] = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ValueError(f"The value of override {override!r} must be YAML.") from error

@@ -1,0 +1,167 @@
+"""The library's trainer, with batches by tokens, loss terms in the log, and BLEU by decoding."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from accelerate.utils import gather_object
+from datasets import Dataset
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+from transformers import DataCollatorForSeq2Seq, PreTrainedTokenizerBase, Seq2SeqTrainer
+from transformers.trainer_utils import EvalLoopOutput
+
+from hf_nar.data.batching import TokenBatchSampler
+from hf_nar.data.corpus import token_lengths
+from hf_nar.evaluation.quality import corpus_scores
+from hf_nar.inference import Translator
+from hf_nar.training.callbacks import JsonLinesLog
+from hf_nar.training.config import NARTrainingArguments
+from hf_nar.training.schedules import KLBudgetSchedule
+
+# Terms of the loss that a model may put into its output; see its output class for their units.
+LOSS_TERMS = ("word_loss", "kl_loss", "kl", "length_loss")
+
+
+class RunningMeans:
+    """Means of named scalars, summed on their device: reading one waits for the device once."""
+
+    def __init__(self) -> None:
+        self.sums: dict[str, Tensor] = {}
+        self.count = 0
+
+    def add(self, values: Mapping[str, Tensor]) -> None:
+        """Add one batch."""
+        for name, value in values.items():
+            self.sums[name] = self.sums.get(name, 0.0) + value.detach().float()
+        self.count += 1
+
+    def take(self) -> dict[str, Tensor]:
+        """Return the means and start again."""
+        means = {name: value / self.count for name, value in self.sums.items()}
+        self.sums, self.count = {}, 0
+        return means
+
+
+class NARTrainer(Seq2SeqTrainer):
+    """Train a non-autoregressive model.
+
+    Adds to the library's trainer: batches of `tokens_per_batch` tokens from pairs of like length,
+    the model's loss terms in every log entry, the KL budget's schedule, `log.jsonl`, and
+    `eval_bleu`: the validation set is translated for real, each process taking every n-th
+    sentence, none twice.
+
+    Args:
+        args: See `NARTrainingArguments`.
+        validation_sources: Raw sentences that are translated for `eval_bleu`; none, no BLEU.
+        validation_references: Their references.
+        **kwargs: As for `Seq2SeqTrainer`; `processing_class` must be the tokenizer.
+    """
+
+    args: NARTrainingArguments
+
+    def __init__(
+        self,
+        args: NARTrainingArguments,
+        validation_sources: list[str] | None = None,
+        validation_references: list[str] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        tokenizer: PreTrainedTokenizerBase = kwargs["processing_class"]
+        kwargs.setdefault("data_collator", DataCollatorForSeq2Seq(tokenizer))
+        super().__init__(args=args, **kwargs)
+        self.validation_sources = validation_sources or []
+        self.validation_references = validation_references or []
+        if len(self.validation_sources) != len(self.validation_references):
+            raise ValueError(
+                f"`validation_sources` and `validation_references` must have the same length, got "
+                f"{len(self.validation_sources)} and {len(self.validation_references)}."
+            )
+        self.kl_budget = KLBudgetSchedule(args.kl_budget, args.kl_budget_hold)
+        self.training_terms, self.validation_terms = RunningMeans(), RunningMeans()
+        self.add_callback(JsonLinesLog())
+
+    def get_train_dataloader(self) -> DataLoader[Any]:
+        """Return batches by token budget, dealt to the processes by accelerate."""
+        dataset = self.train_dataset
+        if not isinstance(dataset, Dataset):
+            return super().get_train_dataloader()
+        sampler = TokenBatchSampler(
+            token_lengths(dataset, "input_ids"),
+            token_lengths(dataset, "labels"),
+            self.args.tokens_per_batch,
+            seed=self.args.seed,
+        )
+        loader: DataLoader[Any] = DataLoader(
+            dataset,  # type: ignore[arg-type]  # datasets has no torch type
+            batch_sampler=sampler,
+            collate_fn=self.data_collator,
+            num_workers=self.args.dataloader_num_workers,
+            pin_memory=self.args.dataloader_pin_memory and torch.cuda.is_available(),
+        )
+        prepared: DataLoader[Any] = self.accelerator.prepare(loader)
+        return prepared
+
+    def compute_loss(
+        self,
+        model: nn.Module,
+        inputs: dict[str, Any],
+        return_outputs: bool = False,
+        num_items_in_batch: Tensor | int | None = None,
+    ) -> Any:
+        """Return the loss, and keep its terms for the log."""
+        if self._has_kl_budget:
+            budget = self.kl_budget.at(self.state.global_step, self.state.max_steps)
+            inputs = {**inputs, "kl_budget": budget}
+        loss, outputs = super().compute_loss(model, inputs, return_outputs=True)
+        terms = {name: outputs[name] for name in LOSS_TERMS if outputs.get(name) is not None}
+        (self.training_terms if model.training else self.validation_terms).add(terms)
+        return (loss, outputs) if return_outputs else loss
+
+    @property
+    def _has_kl_budget(self) -> bool:
+        return hasattr(self.accelerator.unwrap_model(self.model).config, "kl_budget")
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Log, with the means of the loss terms over all processes since the last entry."""
+        if "loss" in logs:
+            logs.update(self._means(self.training_terms, ""))
+            if self._has_kl_budget:
+                logs["kl_budget"] = self.kl_budget.at(self.state.global_step, self.state.max_steps)
+        super().log(logs, start_time)
+
+    def _means(self, terms: RunningMeans, prefix: str) -> dict[str, float]:
+        means = terms.take()
+        reduced = self.accelerator.reduce(means, reduction="mean") if means else {}
+        return {f"{prefix}{name}": round(value.item(), 4) for name, value in reduced.items()}
+
+    def evaluation_loop(
+        self, dataloader: DataLoader[Any], *args: Any, **kwargs: Any
+    ) -> EvalLoopOutput:
+        """Evaluate the loss and its terms, and BLEU of translations of the validation set."""
+        output = super().evaluation_loop(dataloader, *args, **kwargs)
+        prefix = kwargs.get("metric_key_prefix", "eval")
+        metrics = dict(output.metrics or {})
+        metrics.update(self._means(self.validation_terms, f"{prefix}_"))
+        if self.validation_sources:
+            metrics[f"{prefix}_bleu"] = self.validation_bleu()
+        return output._replace(metrics=metrics)
+
+    def validation_bleu(self) -> float:
+        """Translate the validation set, shared out to the processes, and return its BLEU."""
+        rank, world = self.accelerator.process_index, self.accelerator.num_processes
+        model = self.accelerator.unwrap_model(self.model)
+        was_training = model.training
+        translator = Translator(
+            model.eval(),
+            self.processing_class,
+            num_refinement_iterations=self.args.validation_iterations,
+        )
+        mine = range(rank, len(self.validation_sources), world)
+        texts = translator.translate([self.validation_sources[i] for i in mine])
+        model.train(was_training)
+        pairs: list[tuple[int, str]] = gather_object(list(zip(mine, texts, strict=True)))
+        hypotheses = [text for _, text in sorted(pairs)]
+        return corpus_scores(hypotheses, self.validation_references).bleu
