@@ -7,6 +7,23 @@ from typing import Any, ClassVar
 from huggingface_hub.dataclasses import strict
 from transformers import PreTrainedConfig
 
+SIZES = (
+    "vocab_size",
+    "d_model",
+    "d_ff",
+    "num_attention_heads",
+    "num_prior_layers",
+    "num_target_layers",
+    "num_posterior_layers",
+    "num_decoder_layers",
+    "latent_dim",
+    "max_position_embeddings",
+    "max_target_length",
+    "max_length_offset",
+)
+SHARES = ("dropout", "activation_dropout", "attention_dropout", "label_smoothing")
+RATES = (*SHARES, "length_transform_std", "std_floor", "kl_budget", "init_std")
+
 
 @strict
 class LaNMTConfig(PreTrainedConfig):
@@ -44,6 +61,7 @@ class LaNMTConfig(PreTrainedConfig):
         init_std: Standard deviation of a new embedding; 0 stands for `d_model ** -0.5`.
 
     Raises:
+        TypeError: If a field is of the wrong type.
         ValueError: If two fields contradict each other or one is out of its range.
     """
 
@@ -97,26 +115,24 @@ class LaNMTConfig(PreTrainedConfig):
     mask_token_id: int | None = 4
 
     def __post_init__(self, **kwargs: Any) -> None:
+        self._check_types()
         self._check_sizes()
         self._check_ranges()
         self._check_token_ids()
         super().__post_init__(**kwargs)
 
+    def _check_types(self) -> None:
+        for name in SIZES:
+            if type(getattr(self, name)) is not int:
+                raise TypeError(f"`{name}` must be an integer, got {getattr(self, name)!r}.")
+        for name in RATES:
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int | float):
+                raise TypeError(f"`{name}` must be a number, got {value!r}.")
+            setattr(self, name, float(value))
+
     def _check_sizes(self) -> None:
-        for name in (
-            "vocab_size",
-            "d_model",
-            "d_ff",
-            "num_attention_heads",
-            "num_prior_layers",
-            "num_target_layers",
-            "num_posterior_layers",
-            "num_decoder_layers",
-            "latent_dim",
-            "max_position_embeddings",
-            "max_target_length",
-            "max_length_offset",
-        ):
+        for name in SIZES:
             if getattr(self, name) < 1:
                 raise ValueError(f"`{name}` must be at least 1, got {getattr(self, name)}.")
         if self.d_model % self.num_attention_heads:
@@ -131,7 +147,7 @@ class LaNMTConfig(PreTrainedConfig):
             )
 
     def _check_ranges(self) -> None:
-        for name in ("dropout", "activation_dropout", "attention_dropout", "label_smoothing"):
+        for name in SHARES:
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(
                     f"`{name}` must be in [0, 1), got {getattr(self, name)}. Use 0 for none."

@@ -24,6 +24,7 @@ from .refinement_state import (
 NAR_KNOBS: dict[str, Any] = {
     "refinement": None,  # None: the model's first strategy
     "num_refinement_iterations": 1,
+    "stop_early": True,
     "collapse_repeats": True,
 }
 
@@ -107,7 +108,7 @@ def refine_until_finished(
     history = [state.tokens]
     iterations = torch.zeros_like(state.lengths)
     for _ in range(strategy.iterations):
-        if bool(state.is_finished.all()):
+        if strategy.stop_early and bool(state.is_finished.all()):
             break
         iterations = iterations + (~state.is_finished).long()
         new = strategy.refine(network, source, state)
@@ -154,9 +155,10 @@ class NARGenerationMixin(GenerationMixin):
             logits_processor: Must be empty: tokens are chosen together.
             stopping_criteria: Must be empty: a row stops when its draft repeats.
             streamer: Must be None: nothing is produced token by token.
-            **kwargs: `attention_mask`, and knobs that override the config:
+            **kwargs: `attention_mask`; `target_lengths` `[batch]`, where they are known and need
+                not be predicted; and knobs that override the config:
                 `num_refinement_iterations`, `refinement` (a name in `model.refinements`),
-                `collapse_repeats`, `max_length` or `max_new_tokens` (target tokens with the end
+                `stop_early` (False refines a draft that repeats, too), `collapse_repeats`, `max_length` or `max_new_tokens` (target tokens with the end
                 token), `return_dict_in_generate`.
 
         Returns:
@@ -179,10 +181,10 @@ class NARGenerationMixin(GenerationMixin):
                 "`streamer` must be None, as nothing is produced token by token. For the drafts "
                 "use return_dict_in_generate=True and read `history`."
             )
-        input_ids, attention_mask = self._source_inputs(inputs, kwargs)
+        source_inputs = self._source_inputs(inputs, kwargs)
         knobs = self._decoding_knobs(generation_config, kwargs)
         strategy = self._strategy(knobs)
-        source = self.encode(input_ids, attention_mask)
+        source = self.encode(**source_inputs)
         draft = strategy.draft(self, source)
         refined = refine_until_finished(strategy, self, source, draft)
         state, pad = refined.state, self.pad_token_id
@@ -197,7 +199,7 @@ class NARGenerationMixin(GenerationMixin):
 
     def _source_inputs(
         self, inputs: Tensor | None, kwargs: dict[str, Any]
-    ) -> tuple[Tensor, Tensor | None]:
+    ) -> dict[str, Tensor | None]:
         """Take the source out of `kwargs`, and drop what decoding does not need."""
         input_ids = kwargs.pop("input_ids", None)
         if (inputs is None) == (input_ids is None):
@@ -207,7 +209,11 @@ class NARGenerationMixin(GenerationMixin):
             )
         for name in IGNORED_INPUTS:
             kwargs.pop(name, None)
-        return (inputs if input_ids is None else input_ids), kwargs.pop("attention_mask", None)
+        return {
+            "input_ids": inputs if input_ids is None else input_ids,
+            "attention_mask": kwargs.pop("attention_mask", None),
+            "target_lengths": kwargs.pop("target_lengths", None),
+        }
 
     def _decoding_knobs(
         self, generation_config: GenerationConfig | None, kwargs: dict[str, Any]
@@ -250,6 +256,7 @@ class NARGenerationMixin(GenerationMixin):
         asked = knobs.max_new_tokens if knobs.max_new_tokens is not None else knobs.max_length
         values = {
             "iterations": knobs.num_refinement_iterations,
+            "stop_early": knobs.stop_early,
             "max_length": limit if asked is None else min(asked, limit),
         }
         strategy = self.refinements[name]

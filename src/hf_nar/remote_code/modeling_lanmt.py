@@ -69,6 +69,7 @@ class EncodedSource:
         attention_mask: `mask` as the attention implementation wants it.
         is_empty: True for rows with no token but special ones, `[batch]`.
         decoder_memory: Keys and values of the states for each decoder layer.
+        target_lengths: Lengths to use instead of predicted ones, in tokens, `[batch]`.
     """
 
     embeddings: Tensor
@@ -77,6 +78,7 @@ class EncodedSource:
     attention_mask: Tensor | None
     is_empty: Tensor
     decoder_memory: tuple[KeysAndValues, ...]
+    target_lengths: Tensor | None = None
 
     @property
     def lengths(self) -> Tensor:
@@ -110,7 +112,8 @@ class LaNMTForConditionalGeneration(NARGenerationMixin, PreTrainedModel):
         self.generation_config = self.default_generation_config()
         d_model = config.d_model
         self.source_embeddings = nn.Embedding(config.vocab_size, d_model, config.pad_token_id)
-        self.target_embeddings = nn.Embedding(config.vocab_size, d_model, config.pad_token_id)
+        if not config.share_embeddings:
+            self.target_embeddings = nn.Embedding(config.vocab_size, d_model, config.pad_token_id)
         self.length_embeddings = nn.Embedding(config.max_target_length + 1, d_model)
         self.prior = Encoder(config, config.num_prior_layers)
         self.prior_head = nn.Linear(d_model, 2 * config.latent_dim)
@@ -123,12 +126,8 @@ class LaNMTForConditionalGeneration(NARGenerationMixin, PreTrainedModel):
         self.decoder = CrossEncoder(config, config.num_decoder_layers, skip_connect=True)
         self.lm_head = nn.Linear(d_model, config.vocab_size)
         self.dropout = nn.Dropout(config.dropout)
-        self._tied_weights_keys = {}
-        if config.share_embeddings:
-            self._tied_weights_keys["target_embeddings.weight"] = "source_embeddings.weight"
-        if config.tie_word_embeddings:
-            table = "source" if config.share_embeddings else "target"
-            self._tied_weights_keys["lm_head.weight"] = f"{table}_embeddings.weight"
+        table = "source" if config.share_embeddings else "target"
+        self._tied_weights_keys = {"lm_head.weight": f"{table}_embeddings.weight"}
         self.post_init()
 
     @torch.no_grad()
@@ -157,8 +156,6 @@ class LaNMTForConditionalGeneration(NARGenerationMixin, PreTrainedModel):
     def set_input_embeddings(self, value: nn.Embedding) -> None:
         """Replace the source embeddings, and the target's where they share one table."""
         self.source_embeddings = value
-        if self.config.share_embeddings:
-            self.target_embeddings = value
 
     def get_output_embeddings(self) -> nn.Linear:
         """Return the output layer."""
@@ -183,13 +180,20 @@ class LaNMTForConditionalGeneration(NARGenerationMixin, PreTrainedModel):
         """Return `mask` `[batch, length]` as the attention implementation wants it."""
         return create_bidirectional_mask(self.config, hidden, mask)
 
-    def encode(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> EncodedSource:
+    def encode(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor | None = None,
+        target_lengths: Tensor | None = None,
+    ) -> EncodedSource:
         """Encode the source once.
 
         Args:
             input_ids: `[batch, source_len]`.
             attention_mask: 1 or True on real tokens, `[batch, source_len]`; where it is not given,
                 all that is not padding is real.
+            target_lengths: Known target lengths, in tokens with the end token, `[batch]`; where
+                they are not given, they are predicted.
 
         Raises:
             ValueError: If the source is longer than the model was made for, or empty, or has ids
@@ -204,10 +208,12 @@ class LaNMTForConditionalGeneration(NARGenerationMixin, PreTrainedModel):
         mask = mask.clone()
         mask[:, 0] |= ~mask.any(-1)  # a row of padding only still needs one key to attend to
         embeddings = self._embed(self.source_embeddings, input_ids)
-        attention_mask = self._attention_mask(embeddings, mask)
-        states = self.prior(embeddings, attention_mask)
+        wide_mask = self._attention_mask(embeddings, mask)
+        states = self.prior(embeddings, wide_mask)
         memory = self.decoder.project_memory(states)
-        return EncodedSource(embeddings, states, mask, attention_mask, is_empty, memory)
+        return EncodedSource(
+            embeddings, states, mask, wide_mask, is_empty, memory, target_lengths
+        )
 
     def _check_source(self, input_ids: Tensor, attention_mask: Tensor | None) -> None:
         limit = self.config.max_position_embeddings
@@ -243,7 +249,9 @@ class LaNMTForConditionalGeneration(NARGenerationMixin, PreTrainedModel):
             target_mask: True on real positions, `[batch, target_len]`.
             source: What `encode` gave.
         """
-        embedded = self._embed(self.target_embeddings, tokens)
+        share = self.config.share_embeddings
+        table = self.source_embeddings if share else self.target_embeddings
+        embedded = self._embed(table, tokens)
         mask = self._attention_mask(embedded, target_mask)
         target = self.target_encoder(embedded, mask)
         memory = self.posterior.project_memory(target)
@@ -261,6 +269,8 @@ class LaNMTForConditionalGeneration(NARGenerationMixin, PreTrainedModel):
 
         They are at most `max_target_length`; a source without words has a target of length 1.
         """
+        if source.target_lengths is not None:
+            return source.target_lengths.clamp(1, self.config.max_target_length)
         logits = self._length_logits(self.latent_projection(latent), source)
         lengths = self.length_predictor.most_likely_length(logits, source.lengths)
         return lengths.clamp(max=self.config.max_target_length).masked_fill(source.is_empty, 1)

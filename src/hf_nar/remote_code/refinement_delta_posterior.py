@@ -26,6 +26,8 @@ class DeltaPosterior:
     Args:
         iterations: Refinement iterations at most; 0 decodes from the prior mean.
         max_length: Longest draft, in tokens with the end token.
+        stop_early: Whether a row is finished when its draft repeats; False runs every iteration
+            for every row.
 
     Raises:
         ValueError: If a field is out of its range.
@@ -33,6 +35,7 @@ class DeltaPosterior:
 
     iterations: int = 1
     max_length: int = 512
+    stop_early: bool = True
 
     def __post_init__(self) -> None:
         if self.iterations < 0:
@@ -55,7 +58,7 @@ class DeltaPosterior:
         """Run one iteration. Pure: same inputs, same output; `state` is not changed."""
         posterior = network.infer_posterior(state.tokens, state.target_mask, source)
         new = self._decode(network, source, posterior.mean)
-        return replace(new, is_finished=same_draft(state, new))
+        return replace(new, is_finished=same_draft(state, new)) if self.stop_early else new
 
     def _decode(self, network: LatentNetwork, source: object, latent: Tensor) -> RefinementState:
         lengths = network.predict_length(latent, source).clamp(1, self.max_length)

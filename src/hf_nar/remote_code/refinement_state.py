@@ -77,6 +77,10 @@ class RefinementStrategy(Protocol):
     def iterations(self) -> int:
         """How often `refine` is called at most."""
 
+    @property
+    def stop_early(self) -> bool:
+        """Whether a row that is finished is left as it is."""
+
     def draft(self, network: Any, source: Any) -> RefinementState:
         """Return the first draft, before any refinement."""
 
@@ -117,28 +121,31 @@ def same_draft(state: RefinementState, other: RefinementState) -> Tensor:
     return ~differs.any(-1) & (state.lengths == other.lengths)
 
 
-def pad_to(values: Tensor, width: int, value: float) -> Tensor:
-    """Return `[batch, target_len]` widened with `value` to `[batch, width]`."""
+def set_width(values: Tensor, width: int, value: float) -> Tensor:
+    """Return `[batch, target_len]` cut, or widened with `value`, to `[batch, width]`."""
     return torch.nn.functional.pad(values, (0, width - values.shape[1]), value=value)
 
 
 def keep_finished(
     state: RefinementState, new: RefinementState, pad_token_id: int
 ) -> RefinementState:
-    """Return `new`, but `state` on the rows that were finished before."""
-    width = max(state.tokens.shape[1], new.tokens.shape[1])
+    """Return `new`, but `state` on the rows that were finished before; no wider than needed."""
     keep = state.is_finished[:, None]
+    lengths = torch.where(state.is_finished, state.lengths, new.lengths)
+    target_mask = real_positions(lengths)
+    width = target_mask.shape[1]
 
     def merge(old_values: Tensor, new_values: Tensor, padding: float) -> Tensor:
-        return torch.where(
-            keep, pad_to(old_values, width, padding), pad_to(new_values, width, padding)
+        merged = torch.where(
+            keep, set_width(old_values, width, padding), set_width(new_values, width, padding)
         )
+        return merged.masked_fill(~target_mask, padding)
 
     return replace(
         new,
         tokens=merge(state.tokens, new.tokens, pad_token_id),
         scores=merge(state.scores, new.scores, 0.0),
-        target_mask=merge(state.target_mask, new.target_mask, False),
+        target_mask=target_mask,
         is_finished=state.is_finished | new.is_finished,
         latent=torch.where(keep[..., None], state.latent, new.latent),
     )

@@ -1,0 +1,45 @@
+# Every target starts from nothing: the virtual environment is made when it is missing or out of date.
+PYTHON ?= python3
+VENV ?= .venv
+# Further arguments for pip, such as an index of CPU builds or an older "transformers==5.10.*".
+PIP_ARGS ?=
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test check fix test-slow cards clean
+
+help: ## Show this list
+	@grep -hE '^[a-z-]+:.*## ' $(firstword $(MAKEFILE_LIST)) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+setup: $(STAMP) ## Create .venv and install hf_nar into it, with what tests and checks need
+
+$(STAMP): pyproject.toml constraints-cpu.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet -c constraints-cpu.txt $(PIP_ARGS) -e ".[dev]"
+	@touch $@
+
+demo: $(STAMP) ## Translate four German sentences on the CPU, offline, and show every draft
+	HF_HUB_OFFLINE=1 $(BIN)/hf-nar translate model_cards/lanmt-multi30k-deen --input model_cards/demo.de --device cpu --trace
+
+test: $(STAMP) ## Run the fast tests: no GPU, no network
+	$(BIN)/python -m pytest
+
+check: $(STAMP) ## Lint, check the format and the types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+fix: $(STAMP) ## Format, and repair what ruff can repair
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+test-slow: $(STAMP) ## Run the tests that take minutes
+	$(BIN)/python -m pytest -m 'slow and not gpu and not hub'
+
+cards: $(STAMP) ## Write the model cards again from their results
+	$(BIN)/hf-nar card model_cards/*/
+
+clean: ## Remove the virtual environment, caches and builds
+	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache
+	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,47 @@
+"""Non-autoregressive sequence-to-sequence models for Hugging Face transformers.
+
+Importing this package loads neither torch nor transformers; the names below load on first use.
+`Translator` and training make the model types known to the Auto classes of transformers. To call
+`AutoModelForSeq2SeqLM.from_pretrained` yourself without `trust_remote_code`, call
+`hf_nar.register()` first.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from hf_nar.auto import register
+    from hf_nar.inference import TranslationTrace, Translator
+    from hf_nar.remote_code.configuration_lanmt import LaNMTConfig
+    from hf_nar.remote_code.modeling_lanmt import LaNMTForConditionalGeneration
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "LaNMTConfig",
+    "LaNMTForConditionalGeneration",
+    "TranslationTrace",
+    "Translator",
+    "__version__",
+    "register",
+]
+
+_HOMES = {
+    "LaNMTConfig": "hf_nar.remote_code.configuration_lanmt",
+    "LaNMTForConditionalGeneration": "hf_nar.remote_code.modeling_lanmt",
+    "TranslationTrace": "hf_nar.inference",
+    "Translator": "hf_nar.inference",
+    "register": "hf_nar.auto",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'hf_nar' has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,1 @@
+"""The command `hf-nar`. Modules here import torch and transformers only inside functions."""

@@ -1,0 +1,92 @@
+"""`hf-nar tokenizer`: train a joint vocabulary on a parallel corpus."""
+
+from __future__ import annotations
+
+from enum import Enum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+
+class ModelType(str, Enum):
+    """Algorithms that find the pieces."""
+
+    UNIGRAM = "unigram"
+    BPE = "bpe"
+
+
+def tokenizer(
+    output: Annotated[Path, typer.Option(help="Folder to write.")],
+    source_file: Annotated[
+        Path | None, typer.Option(help="Text file, plain or .gz, one source sentence a line.")
+    ] = None,
+    target_file: Annotated[
+        Path | None, typer.Option(help="Text file, plain or .gz, one target sentence a line.")
+    ] = None,
+    json_file: Annotated[
+        Path | None, typer.Option(help="File, plain or .gz, with one JSON object a line.")
+    ] = None,
+    dataset: Annotated[
+        str | None, typer.Option(help="Folder or Hub id of a Hugging Face dataset.")
+    ] = None,
+    name: Annotated[str | None, typer.Option(help="Configuration of the dataset.")] = None,
+    split: Annotated[str, typer.Option(help="Split of the dataset.")] = "train",
+    revision: Annotated[
+        str | None, typer.Option(help="Branch, tag or commit of a Hub dataset.")
+    ] = None,
+    streaming: Annotated[
+        bool, typer.Option("--streaming", help="Read the dataset without storing it.")
+    ] = False,
+    source_field: Annotated[
+        str | None, typer.Option(help="Field of the source, such as translation.de.")
+    ] = None,
+    target_field: Annotated[
+        str | None, typer.Option(help="Field of the target, such as translation.en.")
+    ] = None,
+    vocab_size: Annotated[
+        int, typer.Option(help="Number of pieces, five special ones included.")
+    ] = 8000,
+    model_type: Annotated[
+        ModelType, typer.Option(help="Algorithm that finds the pieces.")
+    ] = ModelType.UNIGRAM,
+    character_coverage: Annotated[
+        float, typer.Option(help="Share of the characters that get a piece, up to 1.")
+    ] = 1.0,
+    max_sentences: Annotated[
+        int, typer.Option(help="Sentences kept in memory; of more, a random sample is used.")
+    ] = 5_000_000,
+    seed: Annotated[int, typer.Option(help="Seed of that sample.")] = 0,
+) -> None:
+    """Train a joint SentencePiece vocabulary and save it as a fast tokenizer.
+
+    The corpus is given by --source-file and --target-file, by --json-file, or by --dataset.
+    """
+    from hf_nar.data.corpus import CorpusConfig, load_corpus
+    from hf_nar.data.tokenizer import train_tokenizer  # late: `hf-nar --help` must not load torch
+
+    options: dict[str, Any] = {
+        "source_file": source_file,
+        "target_file": target_file,
+        "json_file": json_file,
+        "dataset": dataset,
+        "name": name,
+        "split": split,
+        "revision": revision,
+        "streaming": streaming,
+        "source_field": source_field,
+        "target_field": target_field,
+    }
+    corpus = load_corpus(CorpusConfig.from_dict(options))
+    trained = train_tokenizer(
+        (row[side] for row in corpus.pairs for side in ("source", "target")),
+        output,
+        vocab_size=vocab_size,
+        model_type=model_type.value,
+        character_coverage=character_coverage,
+        max_sentences=max_sentences,
+        seed=seed,
+    )
+    if corpus.empty_dropped:
+        typer.echo(f"Left out {corpus.empty_dropped} pairs with an empty side.")
+    typer.echo(f"Wrote a {model_type.value} vocabulary of {len(trained)} pieces to {output}.")

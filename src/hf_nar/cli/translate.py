@@ -1,0 +1,243 @@
+"""`hf-nar translate`: one line in, one line out."""
+
+from __future__ import annotations
+
+import difflib
+import io
+import math
+import sys
+import unicodedata
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, TextIO
+
+import typer
+
+if TYPE_CHECKING:
+    from hf_nar.inference import TranslationTrace, Translator
+
+SOME_LINES_FAILED = 1
+HIGHLIGHT, PLAIN = "\x1b[7m", "\x1b[0m"  # reverse video on and off
+WORD_START = "\u2581"  # how SentencePiece writes the space before a word
+JOINERS = {"\u200c", "\u200d"}  # invisible, but part of the spelling of several languages
+
+
+def translate(
+    model: Annotated[str, typer.Argument(help="Folder or Hub id of a model.")],
+    text: Annotated[
+        list[str] | None,
+        typer.Argument(help="What to translate. Without it, --input or standard input is read."),
+    ] = None,
+    input_file: Annotated[
+        Path | None, typer.Option("--input", "-i", help="Read lines from this file.")
+    ] = None,
+    output_file: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Write to this file.")
+    ] = None,
+    batch_size: Annotated[int, typer.Option(min=1, help="Lines translated together.")] = 32,
+    window: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Lines read ahead and sorted by length: more is faster, and later to answer. "
+            "[default: the batch size]",
+        ),
+    ] = None,
+    iterations: Annotated[
+        int | None,
+        typer.Option(min=0, help="Refinement iterations at most. [default: the model's own]"),
+    ] = None,
+    device: Annotated[
+        str | None,
+        typer.Option(help="cpu, cuda or cuda:1. [default: the GPU if there is one]"),
+    ] = None,
+    dtype: Annotated[
+        str | None,
+        typer.Option(
+            help="float32, bfloat16 or float16. [default: float32 on the CPU, else as saved]"
+        ),
+    ] = None,
+    trace: Annotated[bool, typer.Option("--trace", help="Show every draft.")] = False,
+) -> None:
+    """Translate lines: order is kept, and an empty line stays empty.
+
+    A line that is too long for the model gives an empty line and a message, and exit code 1.
+    """
+    _check_files(text, input_file, output_file)
+    quiet_transformers()
+    from hf_nar.inference import Translator
+
+    translator = Translator.from_pretrained(
+        model, device=device, dtype=dtype, num_refinement_iterations=iterations
+    )
+    with ExitStack() as stack:
+        lines = _lines(text, input_file, stack)
+        out = _output(output_file, stack)
+        run = _Run(translator, out, batch_size, trace)
+        progress = stack.enter_context(_progress(out))
+        while batch := list(islice(lines, window or batch_size)):
+            run.translate(batch)
+            progress.update(len(batch))
+    if run.failed:
+        raise typer.Exit(SOME_LINES_FAILED)
+
+
+def quiet_transformers() -> None:
+    """Keep the libraries' own notes and progress bars off the terminal."""
+    from huggingface_hub.utils import logging as hub_logging
+    from transformers.utils import logging
+
+    hub_logging.set_verbosity_error()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+
+
+class _Run:
+    """Translates batches of lines, prints them, and counts those that are too long."""
+
+    def __init__(
+        self, translator: Translator, out: TextIO, batch_size: int, with_trace: bool
+    ) -> None:
+        self.translator = translator
+        self.out = out
+        self.batch_size = batch_size
+        self.with_trace = with_trace
+        self.colour = out.isatty()
+        self.done = 0
+        self.failed = 0
+
+    def translate(self, batch: list[str]) -> None:
+        """Print the translations of some lines."""
+        too_long = self.translator.too_long(batch)
+        for i, count in too_long.items():
+            print(
+                f"hf-nar: line {self.done + i + 1} has {count} tokens, but the model takes at most "
+                f"{self.translator.max_source_tokens}; an empty line stands for it. Split it.",
+                file=sys.stderr,
+            )
+        lines = ["" if i in too_long else line for i, line in enumerate(batch)]
+        self.out.writelines(f"{answer}\n" for answer in self._answers(lines))
+        self.out.flush()
+        self.done += len(batch)
+        self.failed += len(too_long)
+
+    def _answers(self, lines: list[str]) -> Iterable[str]:
+        if not self.with_trace:
+            return self.translator.translate(lines, self.batch_size)
+        return (
+            format_trace(trace, self.colour) if trace.source.strip() else ""
+            for trace in self.translator.trace(lines, self.batch_size)
+        )
+
+
+def format_trace(trace: TranslationTrace, colour: bool) -> str:
+    """Return the source, each draft with its changes marked, and the translation.
+
+    Args:
+        trace: What to show.
+        colour: Whether to mark changes by colour; otherwise [brackets] do.
+    """
+    rows = [("source", escape_controls(trace.source))]
+    previous: list[str] | None = None
+    for iteration, draft in enumerate(trace.drafts):
+        label = f"iteration {iteration}" if iteration else "draft"
+        rows.append((label, mark_changes(previous, draft, colour)))
+        previous = draft
+    rows.append(("translation", escape_controls(trace.translation)))
+    probability = math.exp(sum(trace.scores) / max(len(trace.scores), 1))
+    rows.append(("probability", f"{probability:.2f} (geometric mean over tokens)"))
+    return "".join(f"{label:<12} {text}\n" for label, text in rows)
+
+
+def mark_changes(previous: list[str] | None, draft: list[str], colour: bool) -> str:
+    """Join the tokens of a draft to text, marking those that the previous draft did not have.
+
+    Args:
+        previous: The draft before, or None to mark nothing.
+        draft: Vocabulary tokens.
+        colour: Whether to mark by colour; otherwise [brackets] do.
+    """
+    before, after = (HIGHLIGHT, PLAIN) if colour else ("[", "]")
+    text = ""
+    for changed, tokens in _runs(previous, draft):
+        joined = escape_controls("".join(tokens)).replace(WORD_START, " ")
+        words = joined.lstrip(" ")
+        space = " " * (len(joined) - len(words))
+        text += f"{space}{before}{words}{after}" if changed else joined
+    return text.strip(" ")
+
+
+def _runs(previous: list[str] | None, draft: list[str]) -> Iterator[tuple[bool, list[str]]]:
+    """Yield stretches of a draft and whether they are new."""
+    if previous is None:
+        yield False, draft
+        return
+    matcher = difflib.SequenceMatcher(a=previous, b=draft, autojunk=False)
+    for operation, _, _, start, end in matcher.get_opcodes():
+        if start < end:
+            yield operation != "equal", draft[start:end]
+
+
+def escape_controls(text: str) -> str:
+    """Write out characters that could steer a terminal or turn the direction of text."""
+    return "".join(
+        char.encode("unicode_escape").decode("ascii")
+        if unicodedata.category(char) in {"Cc", "Cf", "Cs", "Zl", "Zp"} and char not in JOINERS
+        else char
+        for char in text
+    )
+
+
+def _check_files(text: list[str] | None, input_file: Path | None, output_file: Path | None) -> None:
+    """Refuse a call that reads from two places, or writes over what it reads."""
+    if text and input_file:
+        raise ValueError("Give the text as arguments or as --input, not both.")
+    if input_file and output_file and output_file.exists() and input_file.samefile(output_file):
+        raise ValueError(
+            f"--output must be another file than --input, got {output_file} twice: it would be "
+            f"overwritten before it is read."
+        )
+
+
+def _lines(text: list[str] | None, input_file: Path | None, stack: ExitStack) -> Iterator[str]:
+    """Return the lines to translate; a file is opened at once, and read as it is needed."""
+    if text:
+        return (line for argument in text for line in argument.split("\n"))
+    if input_file:
+        return _decode(stack.enter_context(input_file.open("rb")), str(input_file))
+    if sys.stdin.isatty():
+        print("hf-nar: reading lines from the keyboard; end with Ctrl-D", file=sys.stderr)
+    return _decode(sys.stdin.buffer, "standard input")
+
+
+def _decode(stream: BinaryIO, name: str) -> Iterator[str]:
+    """Yield lines without their end, which is a line feed, perhaps after a carriage return."""
+    for number, line in enumerate(stream, start=1):
+        yield _text(line, f"line {number} of {name}").removesuffix("\n").removesuffix("\r")
+
+
+def _text(line: bytes, place: str) -> str:
+    try:
+        return line.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise ValueError(
+            f"Lines must be UTF-8, but {place} is not: {error.reason} at byte {error.start}. "
+            f"Convert it, for instance with iconv."
+        ) from error
+
+
+def _output(output_file: Path | None, stack: ExitStack) -> TextIO:
+    if output_file:
+        return stack.enter_context(output_file.open("w", encoding="utf-8", newline="\n"))
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(encoding="utf-8", newline="\n")  # whatever the locale says
+    return sys.stdout
+
+
+def _progress(out: TextIO) -> Any:
+    """Return a progress bar that shows only where it does not run into translations."""
+    from tqdm import tqdm
+
+    return tqdm(unit=" lines", file=sys.stderr, disable=not sys.stderr.isatty() or out.isatty())

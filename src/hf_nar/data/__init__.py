@@ -1,0 +1,1 @@
+"""Parallel corpora, tokenizers and token batches."""

@@ -1,0 +1,340 @@
+"""Parallel corpora: from files or the Hub to pairs of sentences, and on to pairs of token ids."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import pyarrow.compute
+from datasets import (
+    Dataset,
+    DatasetDict,
+    Features,
+    IterableDataset,
+    Sequence,
+    Value,
+    load_dataset,
+    load_from_disk,
+)
+from datasets.exceptions import DatasetGenerationError
+from datasets.fingerprint import Hasher
+from numpy.typing import NDArray
+from transformers import PreTrainedTokenizerBase
+
+from hf_nar.data.corpus_config import CorpusConfig
+from hf_nar.data.corpus_rows import field_names, file_pairs, is_empty, select_pair
+
+__all__ = [
+    "Corpus",
+    "CorpusConfig",
+    "TokenizedCorpus",
+    "load_corpus",
+    "token_lengths",
+    "tokenize_corpus",
+]
+
+# The datasets library caches by arguments, not by code: raise this when our output changes.
+_CACHE_FORMAT = 1
+_PAIR_FEATURES = Features({"source": Value("string"), "target": Value("string")})
+_TOKEN_FEATURES = Features(
+    {"input_ids": Sequence(Value("int32")), "labels": Sequence(Value("int32"))}
+)
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """Sentence pairs, ready for a tokenizer.
+
+    Args:
+        pairs: Rows with the text columns `source` and `target`; a stream if the config says so.
+        empty_dropped: Pairs left out because a side was empty. None for a stream: unknown.
+    """
+
+    pairs: Dataset | IterableDataset
+    empty_dropped: int | None
+
+
+@dataclass(frozen=True)
+class TokenizedCorpus:
+    """Pairs of token ids, ready for batches.
+
+    Args:
+        examples: Rows with `input_ids` and `labels`, unpadded lists of ids that end in eos.
+        kept: Number of rows. None for a stream: unknown.
+        overlong_dropped: Pairs left out because a side was too long. None for a stream.
+    """
+
+    examples: Dataset | IterableDataset
+    kept: int | None
+    overlong_dropped: int | None
+
+
+def load_corpus(config: CorpusConfig) -> Corpus:
+    """Load the sentence pairs of one corpus.
+
+    Sentences are kept as they are. Lines end at a line feed only, so that rare separators inside a
+    sentence cannot shift the two sides; a carriage return before it is removed. Pairs with an
+    empty side are dropped and counted. Files are checked on each call, then kept in the cache of
+    the datasets library under a digest of their text: a changed file never gives old pairs.
+
+    Args:
+        config: Where the corpus lies.
+
+    Raises:
+        FileNotFoundError: If a file or dataset does not exist.
+        ValueError: If the sides differ in lines, a line is not valid, a field is missing, or
+            nothing is left. The message names file and line.
+    """
+    if config.kind == "dataset":
+        return _load_dataset_corpus(config)
+    digest, kept, empty_dropped = _inspect(config)
+    if not kept:
+        raise _nothing_left(_origin(config), empty_dropped)
+    pairs = Dataset.from_generator(
+        _kept_pairs,
+        features=_PAIR_FEATURES,
+        gen_kwargs={"config": config, "digest": digest},
+    )
+    return Corpus(pairs, empty_dropped)
+
+
+def tokenize_corpus(
+    pairs: Dataset | IterableDataset,
+    tokenizer: PreTrainedTokenizerBase,
+    max_source_tokens: int,
+    max_target_tokens: int,
+) -> TokenizedCorpus:
+    """Turn sentence pairs into token ids and drop pairs that are too long.
+
+    Args:
+        pairs: Rows with the text columns `source` and `target`.
+        tokenizer: Tokenizer of both sides; it must append eos.
+        max_source_tokens: Longest source kept, in tokens, eos included.
+        max_target_tokens: Longest target kept, in tokens, eos included.
+
+    Raises:
+        ValueError: If a limit is below 1, the tokenizer does not append eos, or nothing is left.
+    """
+    limits = {"max_source_tokens": max_source_tokens, "max_target_tokens": max_target_tokens}
+    for name, limit in limits.items():
+        if limit < 1:
+            raise ValueError(f"`{name}` must be at least 1, got {limit}. It counts eos too.")
+    _check_eos(tokenizer)
+    arguments: dict[str, Any] = {
+        "function": _tokenize_batch,
+        "batched": True,
+        "remove_columns": ["source", "target"],
+        "features": _TOKEN_FEATURES,
+        "fn_kwargs": {"tokenizer": tokenizer, **limits},
+    }
+    if isinstance(pairs, IterableDataset):
+        examples, kept, dropped = pairs.map(**arguments), None, None
+        is_empty = next(iter(examples), None) is None
+    else:
+        # The library's own key would differ for each folder that the tokenizer is loaded from.
+        key = (pairs._fingerprint, _tokenizer_key(tokenizer), limits, _CACHE_FORMAT)
+        examples = pairs.map(**arguments, new_fingerprint=Hasher.hash(key), desc="Tokenizing")
+        kept, dropped = len(examples), len(pairs) - len(examples)
+        is_empty = not kept
+    if is_empty:
+        raise ValueError(
+            f"At least one pair must fit `max_source_tokens` and `max_target_tokens`, but none has "
+            f"at most {max_source_tokens} and {max_target_tokens} tokens. Raise the limits."
+        )
+    return TokenizedCorpus(examples, kept, dropped)
+
+
+def token_lengths(examples: Dataset, column: str) -> NDArray[np.int64]:
+    """Count the tokens of each row, eos included: what a batch sampler needs.
+
+    Args:
+        examples: Tokenized rows.
+        column: `input_ids` or `labels`.
+
+    Returns:
+        Lengths in tokens, `[rows]`.
+    """
+    tables = examples.select_columns([column]).with_format("arrow").iter(batch_size=100_000)
+    lengths = [pyarrow.compute.list_value_length(table[column]).to_numpy() for table in tables]
+    return np.concatenate([np.empty(0, np.int64), *lengths]).astype(np.int64)
+
+
+# Files
+
+
+def _inspect(config: CorpusConfig) -> tuple[str, int, int]:
+    """Check every line; return a digest of the pairs kept, their number, and that of the others."""
+    digest, kept, dropped = hashlib.sha256(str(_CACHE_FORMAT).encode()), 0, 0
+    for source, target in file_pairs(config):
+        if is_empty(source, target):
+            dropped += 1
+        else:
+            kept += 1
+            for side in (
+                source.encode(),
+                target.encode(),
+            ):  # sizes keep ("a", "bc") from ("ab", "c")
+                digest.update(len(side).to_bytes(8, "little") + side)
+    return digest.hexdigest(), kept, dropped
+
+
+def _kept_pairs(config: CorpusConfig, digest: str) -> Iterator[dict[str, str]]:
+    """Give the rows of a file corpus; `digest` only serves the cache, which keys by arguments."""
+    for source, target in file_pairs(config):
+        if not is_empty(source, target):
+            yield {"source": source, "target": target}
+
+
+# Datasets
+
+
+def _load_dataset_corpus(config: CorpusConfig) -> Corpus:
+    rows = _load_rows(config)
+    columns = rows.column_names or list(next(iter(rows), {}))
+    if not columns or (isinstance(rows, Dataset) and not len(rows)):
+        raise _nothing_left(_origin(config), 0)
+    needed = []
+    for option in ("source_field", "target_field"):
+        field = getattr(config, option)
+        needed.append(field if field in columns else field.split(".")[0])
+        if needed[-1] not in columns:
+            available = ", ".join(field_names(rows.features or dict.fromkeys(columns)))
+            raise ValueError(
+                f"`{option}` must be a field of {_origin(config)}, got `{field}`; it has: "
+                f"{available}. Use one of these."
+            )
+    needed = list(dict.fromkeys(needed))
+    pairs = rows.select_columns(needed).map(
+        _select_pairs,
+        batched=True,
+        with_indices=True,
+        remove_columns=needed,
+        features=_PAIR_FEATURES,
+        fn_kwargs={
+            "source_field": config.source_field,
+            "target_field": config.target_field,
+            "origin": _origin(config),
+            "cache_format": _CACHE_FORMAT,
+        },
+    )
+    if isinstance(rows, IterableDataset):
+        if next(iter(pairs), None) is None:
+            raise _nothing_left(_origin(config), None)
+        return Corpus(pairs, empty_dropped=None)
+    if not len(pairs):
+        raise _nothing_left(_origin(config), len(rows))
+    return Corpus(pairs, empty_dropped=len(rows) - len(pairs))
+
+
+def _load_rows(config: CorpusConfig) -> Dataset | IterableDataset:
+    folder = Path(cast(str, config.dataset)).expanduser()
+    if any((folder / name).is_file() for name in ("state.json", "dataset_dict.json")):
+        return _load_saved_rows(config, folder)
+    try:
+        return load_dataset(
+            str(folder) if folder.is_dir() else str(config.dataset),
+            config.name,
+            split=config.split,
+            revision=config.revision,
+            streaming=config.streaming,
+        )
+    except DatasetGenerationError as error:
+        raise ValueError(
+            f"`dataset` must be readable, but {config.dataset} is not: {error.__cause__ or error}. "
+            f"Repair the file it names."
+        ) from error
+
+
+def _load_saved_rows(config: CorpusConfig, folder: Path) -> Dataset | IterableDataset:
+    """Load a folder written by `save_to_disk`, which `load_dataset` refuses."""
+    for option in ("name", "revision"):
+        if getattr(config, option):
+            raise ValueError(
+                f"`{option}` must be left out for {folder}, which `save_to_disk` wrote. Remove it."
+            )
+    rows = load_from_disk(folder)
+    splits = rows if isinstance(rows, DatasetDict) else {str(rows.split or "train"): rows}
+    if config.split not in splits:
+        raise ValueError(
+            f"`split` must be a split of {folder}, got {config.split!r}; it has: "
+            f"{', '.join(splits)}. Use one of these."
+        )
+    rows = splits[config.split]
+    return rows.to_iterable_dataset() if config.streaming else rows
+
+
+def _select_pairs(
+    batch: dict[str, list[Any]],
+    indices: list[int],
+    source_field: str,
+    target_field: str,
+    origin: str,
+    cache_format: int,
+) -> dict[str, list[str]]:
+    """Give the pairs of a batch that have text on both sides; `cache_format` serves the cache."""
+    kept: dict[str, list[str]] = {"source": [], "target": []}
+    for position, index in enumerate(indices):
+        row = {column: values[position] for column, values in batch.items()}
+        source, target = select_pair(row, source_field, target_field, f"{origin}, row {index}")
+        if not is_empty(source, target):
+            kept["source"].append(source)
+            kept["target"].append(target)
+    return kept
+
+
+def _origin(config: CorpusConfig) -> str:
+    return str(config.dataset or config.json_file or config.source_file)
+
+
+def _nothing_left(origin: str, empty_dropped: int | None) -> ValueError:
+    seen = "it has none" if not empty_dropped else f"its {empty_dropped} pairs all lack a side"
+    return ValueError(
+        f"A corpus must hold at least one pair with text on both sides, but {origin} does not: "
+        f"{seen}. Check the files and the fields."
+    )
+
+
+# Tokens
+
+
+def _check_eos(tokenizer: PreTrainedTokenizerBase) -> None:
+    sample = tokenizer(text="a", text_target="a", verbose=False)
+    ends = [sample[side][-1:] for side in ("input_ids", "labels")]
+    if tokenizer.eos_token_id is None or ends != [[tokenizer.eos_token_id]] * 2:
+        raise ValueError(
+            "`tokenizer` must append its eos token to both sides, but it does not. Use one from "
+            "`train_tokenizer`, or give it such a post-processor."
+        )
+
+
+def _tokenizer_key(tokenizer: PreTrainedTokenizerBase) -> str:
+    """Give what decides the ids; not the folder, nor what earlier calls left behind."""
+    if tokenizer.is_fast:  # the call for eos has just reset padding and truncation
+        return str(cast(Any, tokenizer).backend_tokenizer.to_str())
+    return str(Hasher.hash(tokenizer))
+
+
+def _tokenize_batch(
+    batch: dict[str, list[str]],
+    tokenizer: PreTrainedTokenizerBase,
+    max_source_tokens: int,
+    max_target_tokens: int,
+) -> dict[str, list[list[int]]]:
+    """Tokenize both sides and keep the pairs within the limits."""
+    encoded = tokenizer(
+        text=batch["source"],
+        text_target=batch["target"],
+        return_attention_mask=False,
+        return_token_type_ids=False,
+        verbose=False,  # no warning about lengths: overlong pairs are dropped here
+    )
+    kept = [
+        (source, target)
+        for source, target in zip(encoded["input_ids"], encoded["labels"], strict=True)
+        if len(source) <= max_source_tokens and len(target) <= max_target_tokens
+    ]
+    return {"input_ids": [source for source, _ in kept], "labels": [target for _, target in kept]}

@@ -1,0 +1,283 @@
+"""Sentences in, sentences out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any, TypeVar, overload
+
+import torch
+from torch.nn.utils.rnn import pad_sequence
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from hf_nar.auto import check_model_type, load_model, load_tokenizer, pick_device, pick_dtype
+
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class TranslationTrace:
+    """How one translation came about.
+
+    Args:
+        source: The text that was translated.
+        translation: Its translation.
+        drafts: Vocabulary tokens of the first draft and of the draft after each iteration, as
+            they were decoded: repeated tokens, which the translation drops, are still there.
+        scores: Natural-log probability of each token of the translation, the end token last.
+        iterations: Refinement iterations that were run for this text.
+    """
+
+    source: str
+    translation: str
+    drafts: list[list[str]]
+    scores: list[float]
+    iterations: int
+
+
+class Translator:
+    """Translates texts with a non-autoregressive model.
+
+    It replaces `pipeline("translation")`, which transformers 5 no longer has, and is called in the
+    same way:
+
+    >>> translator = Translator.from_pretrained("model_cards/lanmt-multi30k-deen")
+    >>> translator("Ein Hund läuft im Schnee .")
+    [{'translation_text': 'A dog is running in the snow .'}]
+
+    Args:
+        model: A model of this package.
+        tokenizer: Its tokenizer.
+        **generate_kwargs: Knobs for `model.generate` in every call, such as
+            `num_refinement_iterations`. What a call itself passes comes first.
+    """
+
+    def __init__(
+        self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, **generate_kwargs: Any
+    ) -> None:
+        self.model = model
+        self.tokenizer = tokenizer
+        self.generate_kwargs = generate_kwargs
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        folder_or_id: str | Path,
+        device: str | torch.device | None = None,
+        dtype: str | torch.dtype | None = None,
+        revision: str | None = None,
+        **generate_kwargs: Any,
+    ) -> Translator:
+        """Load a model with the code of this package; code in the model folder is not run.
+
+        Args:
+            folder_or_id: A folder, or the id of a model on the Hub.
+            device: Where to translate; None takes the GPU if there is one.
+            dtype: `"float32"`, `"bfloat16"`, `"float16"` or a torch dtype. None takes float32 on
+                the CPU, where others are slow, and the saved one elsewhere.
+            revision: Commit, branch or tag on the Hub.
+            **generate_kwargs: Knobs for `model.generate` in every call.
+
+        Returns:
+            A translator, its model in evaluation mode.
+
+        Raises:
+            OSError: If there is no such model, or a file of it is missing or damaged.
+            ValueError: If it is not a model of this package, its files contradict each other, or
+                `device` or `dtype` cannot be used.
+        """
+        name = str(folder_or_id)
+        where = pick_device(device)
+        model_dtype = pick_dtype(dtype, where)
+        check_model_type(name, revision)
+        model = load_model(name, model_dtype, revision)
+        tokenizer = load_tokenizer(name, revision)
+        if len(tokenizer) > model.config.vocab_size:
+            raise ValueError(
+                f"The tokenizer must fit the model, but in {name} it has {len(tokenizer)} tokens "
+                f"and the model {model.config.vocab_size}. Use the tokenizer it was trained with."
+            )
+        return cls(model.to(where).eval(), tokenizer, **generate_kwargs)
+
+    @property
+    def max_source_tokens(self) -> int:
+        """Longest source text, in tokens with the end token."""
+        return int(self.model.config.max_position_embeddings)
+
+    @overload
+    def __call__(
+        self, texts: str | Sequence[str], batch_size: int = ..., **generate_kwargs: Any
+    ) -> list[dict[str, str]]: ...
+
+    @overload
+    def __call__(
+        self, texts: Iterable[str], batch_size: int = ..., **generate_kwargs: Any
+    ) -> Iterator[dict[str, str]]: ...
+
+    def __call__(
+        self, texts: Iterable[str], batch_size: int = 8, **generate_kwargs: Any
+    ) -> list[dict[str, str]] | Iterator[dict[str, str]]:
+        """Translate a text or several, in the form of transformers' translation pipeline.
+
+        Args:
+            texts: A text, a list of texts, or an iterator, which is read a batch at a time.
+            batch_size: Texts translated together.
+            **generate_kwargs: Knobs for `model.generate`.
+
+        Returns:
+            `{"translation_text": …}` for each text: a list, or for an iterator an iterator.
+
+        Raises:
+            ValueError: As `translate`.
+            TypeError: As `translate`.
+        """
+        if isinstance(texts, str):
+            texts = [texts]
+        if isinstance(texts, Sequence):
+            return _as_dicts(self.translate(texts, batch_size, **generate_kwargs))
+        return self._stream(texts, batch_size, generate_kwargs)
+
+    def translate(
+        self, lines: Sequence[str], batch_size: int = 8, **generate_kwargs: Any
+    ) -> list[str]:
+        """Translate texts; a text without words gives an empty one.
+
+        Args:
+            lines: The texts. Texts of similar length are translated together.
+            batch_size: Texts translated together.
+            **generate_kwargs: Knobs for `model.generate`.
+
+        Returns:
+            One translation for each text, in the same order, none with a line break in it.
+
+        Raises:
+            ValueError: If a text is longer than `max_source_tokens`, or a knob is wrong.
+            TypeError: If a text is not a string.
+        """
+
+        def read(source: str, output: Any, row: int) -> str:
+            return self._text(output.sequences[row])
+
+        return self._run(lines, batch_size, generate_kwargs, read, lambda source: "")
+
+    def trace(
+        self, lines: Sequence[str], batch_size: int = 8, **generate_kwargs: Any
+    ) -> list[TranslationTrace]:
+        """Translate texts and keep every draft; otherwise as `translate`."""
+
+        def nothing(source: str) -> TranslationTrace:
+            return TranslationTrace(source, "", [[]], [], 0)
+
+        return self._run(lines, batch_size, generate_kwargs, self._trace_of, nothing)
+
+    def too_long(self, lines: Sequence[str]) -> dict[int, int]:
+        """Return the token count of each text that is too long for the model, by its index."""
+        counts = (len(ids) for ids in self._tokenize(lines))
+        return {i: count for i, count in enumerate(counts) if count > self.max_source_tokens}
+
+    def _stream(
+        self, texts: Iterable[str], batch_size: int, generate_kwargs: dict[str, Any]
+    ) -> Iterator[dict[str, str]]:
+        iterator = iter(texts)
+        while batch := list(islice(iterator, batch_size)):
+            yield from _as_dicts(self.translate(batch, batch_size, **generate_kwargs))
+
+    def _run(
+        self,
+        lines: Sequence[str],
+        batch_size: int,
+        generate_kwargs: dict[str, Any],
+        read: Callable[[str, Any, int], Result],
+        nothing: Callable[[str], Result],
+    ) -> list[Result]:
+        """Translate in batches of similar length.
+
+        Args:
+            lines: The texts.
+            batch_size: Texts translated together.
+            generate_kwargs: Knobs for `model.generate`.
+            read: Makes a result of a text, the output of `generate` and its row there.
+            nothing: Makes the result of a text without words.
+        """
+        if batch_size < 1:
+            raise ValueError(
+                f"`batch_size` must be at least 1, got {batch_size}. Use 1 for one by one."
+            )
+        sources = self._tokenize(lines)
+        self._check_lengths(sources)
+        results = [nothing(line) for line in lines]
+        todo = [i for i, line in enumerate(lines) if line.strip()]
+        todo.sort(key=lambda i: len(sources[i]), reverse=True)  # too big a batch fails at once
+        for start in range(0, len(todo), batch_size):
+            batch = todo[start : start + batch_size]
+            output = self._generate([sources[i] for i in batch], generate_kwargs)
+            for row, i in enumerate(batch):
+                results[i] = read(lines[i], output, row)
+        return results
+
+    @torch.inference_mode()
+    def _generate(self, sources: list[list[int]], generate_kwargs: dict[str, Any]) -> Any:
+        """Run the model on token ids; return its output on the CPU."""
+        rows = [torch.tensor(ids) for ids in sources]
+        pad, device = self.tokenizer.pad_token_id, self.model.device
+        mask = pad_sequence([torch.ones_like(ids) for ids in rows], batch_first=True)
+        generate: Any = self.model.generate
+        output = generate(
+            input_ids=pad_sequence(rows, batch_first=True, padding_value=pad).to(device),
+            attention_mask=mask.to(device),
+            **{**self.generate_kwargs, **generate_kwargs, "return_dict_in_generate": True},
+        )
+        output.sequences = output.sequences.cpu()
+        output.scores = output.scores.float().cpu()
+        output.history = tuple(draft.cpu() for draft in output.history)
+        return output
+
+    def _tokenize(self, lines: Sequence[str]) -> list[list[int]]:
+        for i, line in enumerate(lines):
+            if not isinstance(line, str):
+                raise TypeError(
+                    f"Each text must be a string; number {i} is {type(line).__name__}. For several "
+                    f"texts pass a flat list."
+                )
+        if not lines:
+            return []
+        encoded = self.tokenizer(list(lines), padding=False, truncation=False, verbose=False)
+        ids: list[list[int]] = encoded["input_ids"]
+        return ids
+
+    def _check_lengths(self, sources: list[list[int]]) -> None:
+        limit = self.max_source_tokens
+        for i, ids in enumerate(sources):
+            if len(ids) > limit:
+                raise ValueError(
+                    f"A text must have at most {limit} tokens (`max_position_embeddings`); number "
+                    f"{i} has {len(ids)}. Split it into sentences."
+                )
+
+    def _text(self, ids: torch.Tensor) -> str:
+        text = self.tokenizer.decode(ids, skip_special_tokens=True)
+        return " ".join(str(text).splitlines()).strip()  # bytes of the vocabulary may make a \n
+
+    def _trace_of(self, source: str, output: Any, row: int) -> TranslationTrace:
+        iterations = int(output.iterations[row])
+        length = int(output.lengths[row])
+        return TranslationTrace(
+            source=source,
+            translation=self._text(output.sequences[row]),
+            drafts=[self._tokens(draft[row]) for draft in output.history[: iterations + 1]],
+            scores=output.scores[row, :length].tolist(),
+            iterations=iterations,
+        )
+
+    def _tokens(self, ids: torch.Tensor) -> list[str]:
+        """Return the tokens of a draft without padding and the tokens that frame it."""
+        tokenizer = self.tokenizer
+        frame = {tokenizer.pad_token_id, tokenizer.bos_token_id, tokenizer.eos_token_id}
+        kept = [i for i in ids.tolist() if i not in frame]
+        return [str(token) for token in tokenizer.convert_ids_to_tokens(kept)]
+
+
+def _as_dicts(translations: list[str]) -> list[dict[str, str]]:
+    return [{"translation_text": text} for text in translations]

@@ -1,0 +1,45 @@
+"""Small random networks and batches for tests."""
+
+from __future__ import annotations
+
+import torch
+
+from hf_nar.remote_code.configuration_lanmt import LaNMTConfig
+from hf_nar.remote_code.modeling_lanmt import LaNMTForConditionalGeneration
+
+PAD, EOS, FIRST_WORD = 0, 2, 5
+VOCABULARY = 60
+
+
+def new_model(**options: object) -> LaNMTForConditionalGeneration:
+    torch.manual_seed(0)
+    shape = {
+        "vocab_size": VOCABULARY,
+        "d_model": 16,
+        "d_ff": 32,
+        "num_attention_heads": 2,
+        "num_prior_layers": 2,
+        "num_target_layers": 1,
+        "num_posterior_layers": 2,
+        "num_decoder_layers": 2,
+        "latent_dim": 4,
+        "max_position_embeddings": 30,
+        "max_target_length": 30,
+        "max_length_offset": 5,
+    }
+    return LaNMTForConditionalGeneration(LaNMTConfig(**{**shape, **options})).eval()
+
+
+def batch_of(*lengths: int, padding: int = PAD, seed: int = 0) -> torch.Tensor:
+    """Random sentences that end with the end token."""
+    generator = torch.Generator().manual_seed(seed)
+    rows = torch.full((len(lengths), max(lengths)), padding)
+    for row, length in zip(rows, lengths, strict=True):
+        row[:length] = torch.randint(FIRST_WORD, VOCABULARY, (length,), generator=generator)
+        row[length - 1] = EOS
+    return rows
+
+
+def noisy_latents(model: LaNMTForConditionalGeneration) -> None:
+    """Make the posterior depend strongly on the target, as a trained one does."""
+    torch.nn.init.normal_(model.posterior_head.weight, std=1.0)

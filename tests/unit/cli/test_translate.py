@@ -1,0 +1,192 @@
+import io
+
+import pytest
+
+from hf_nar.cli.main import main
+from hf_nar.cli.translate import escape_controls, format_trace, mark_changes
+from hf_nar.inference import TranslationTrace, Translator
+
+LINES = ["Ein Hund läuft im Schnee.", "", "Eine Katze", "Ein Vogel sitzt unter dem Baum."]
+LONG = "A " * 50
+
+
+@pytest.fixture
+def run(tiny_folder, monkeypatch, capsys):
+    """Return a function that runs `hf-nar translate` with the tiny model."""
+
+    def translate(*arguments, stdin=b""):
+        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(stdin)))
+        code = main(["translate", str(tiny_folder), *map(str, arguments), "--device", "cpu"])
+        return code, *capsys.readouterr()
+
+    return translate
+
+
+@pytest.fixture
+def expected(tiny_model, tiny_tokenizer):
+    return Translator(tiny_model, tiny_tokenizer).translate(LINES)
+
+
+def as_bytes(lines):
+    return "".join(f"{line}\n" for line in lines).encode()
+
+
+@pytest.mark.parametrize("options", [(), ("--batch-size", 1), ("--window", 100)])
+def test_standard_input_gives_one_line_for_each_line(run, expected, options):
+    code, out, err = run(*options, stdin=as_bytes(LINES))
+
+    assert (code, out.split("\n"), err) == (0, [*expected, ""], "")
+
+
+def test_arguments_are_lines(run, expected):
+    code, out, _ = run(*LINES[:1], "\n".join(LINES[1:]))
+
+    assert (code, out) == (0, as_bytes(expected).decode())
+
+
+def test_files_are_read_and_written(run, expected, tmp_path):
+    (tmp_path / "in.de").write_bytes(as_bytes(LINES))
+
+    code, out, _ = run("--input", tmp_path / "in.de", "--output", tmp_path / "out.en")
+
+    assert (code, out) == (0, "")
+    assert (tmp_path / "out.en").read_bytes() == as_bytes(expected)
+
+
+def test_no_input_gives_no_output(run):
+    assert run(stdin=b"") == (0, "", "")
+
+
+def test_the_last_line_may_lack_its_end(run, expected):
+    assert run(stdin="\n".join(LINES).encode())[1] == as_bytes(expected).decode()
+
+
+def test_only_a_line_feed_ends_a_line(run):
+    text = "Ein Hund\u2028eine Katze\x0bein Kind\x85ein Mann\r\nEine Frau\n"
+
+    _, out, _ = run(stdin=text.encode())
+
+    assert out.count("\n") == 2
+    assert "\r" not in out
+
+
+def test_iterations_reach_the_model(run):
+    _, no_refinement, _ = run(LINES[0], "--trace", "--iterations", 0)
+    _, one, _ = run(LINES[0], "--trace", "--iterations", 1)
+
+    assert "iteration" not in no_refinement
+    assert "iteration 1" in one
+    assert "iteration 2" not in one
+
+
+def test_a_line_that_is_too_long_leaves_an_empty_one_and_code_1(run, expected):
+    code, out, err = run("--batch-size", 2, stdin=as_bytes([*LINES[:3], LONG, LINES[3]]))
+
+    assert code == 1
+    assert out.split("\n") == [*expected[:3], "", expected[3], ""]
+    assert "line 4 has " in err
+    assert "at most 40" in err
+    assert err.count("\n") == 1
+
+
+def test_text_that_is_not_utf8_is_an_error_that_names_the_line(run):
+    code, _, err = run(stdin=b"Ein Hund\nEin K\xe4fer\n")
+
+    assert code == 2
+    assert "line 2 of standard input" in err
+
+
+def test_earlier_batches_are_out_before_a_bad_line_is_met(run, expected):
+    _, out, _ = run("--batch-size", 1, stdin=LINES[0].encode() + b"\nEin K\xe4fer\n")
+
+    assert out == f"{expected[0]}\n"
+
+
+def test_two_inputs_are_refused(run, tmp_path):
+    code, _, err = run("Ein Hund", "--input", tmp_path / "in.de")
+
+    assert code == 2
+    assert "not both" in err
+
+
+def test_the_input_is_not_written_over(run, tmp_path):
+    (tmp_path / "in.de").write_bytes(as_bytes(LINES))
+
+    code, _, err = run("--input", tmp_path / "in.de", "--output", tmp_path / "in.de")
+
+    assert code == 2
+    assert "another file" in err
+    assert (tmp_path / "in.de").read_bytes() == as_bytes(LINES)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [("--input", "nowhere.de"), ("--output", "nowhere/out.en"), ("--dtype", "int8")],
+)
+def test_a_bad_option_is_one_line_and_code_2(run, options):
+    code, out, err = run(*options, stdin=b"Ein Hund\n")
+
+    assert (code, out) == (2, "")
+    assert err.startswith("hf-nar: error: ")
+    assert err.count("\n") == 1
+
+
+def test_a_model_that_is_not_there_is_one_line_and_code_2(capsys):
+    assert main(["translate", "./nowhere", "Ein Hund"]) == 2
+
+    err = capsys.readouterr().err
+    assert "no such folder" in err
+    assert err.count("\n") == 1
+
+
+def test_a_reader_that_goes_away_ends_the_run(tiny_folder, monkeypatch, capsys):
+    class Closed(io.StringIO):
+        def write(self, text):
+            raise BrokenPipeError
+
+    monkeypatch.setattr("sys.stdout", Closed())
+
+    assert main(["translate", str(tiny_folder), "Ein Hund"]) == 141
+    assert capsys.readouterr().err == ""
+
+
+def test_changed_tokens_are_bracketed():
+    before = ["▁A", "▁dog", "▁run", "▁run", "▁."]
+    after = ["▁A", "▁dog", "▁is", "▁run", "ning", "▁."]
+
+    assert mark_changes(before, after, colour=False) == "A dog [is] run[ning] ."
+
+
+def test_a_shift_is_not_a_change():
+    before = ["▁dog", "▁in", "▁the", "▁snow"]
+
+    assert mark_changes(before, ["▁A", *before], colour=False) == "[A] dog in the snow"
+
+
+def test_changes_are_highlighted_on_a_terminal():
+    assert mark_changes(["▁A"], ["▁The"], colour=True) == "\x1b[7mThe\x1b[0m"
+
+
+def test_nothing_is_marked_in_a_first_draft():
+    assert mark_changes(None, ["▁A", "▁dog"], colour=True) == "A dog"
+
+
+def test_a_trace_shows_every_draft():
+    drafts = [["▁A", "▁dog", "▁dog"], ["▁A", "▁dog", "▁runs"]]
+    trace = TranslationTrace("Ein Hund läuft", "A dog runs", drafts, [-0.1, -0.1, -0.1], 1)
+
+    assert format_trace(trace, colour=False).splitlines() == [
+        "source       Ein Hund läuft",
+        "draft        A dog dog",
+        "iteration 1  A dog [runs]",
+        "translation  A dog runs",
+        "probability  0.90 (geometric mean over tokens)",
+    ]
+
+
+def test_a_trace_of_foreign_text_cannot_steer_the_terminal():
+    text = "a\x1b]0;title\x07b\u202ec\r\u200c"
+
+    assert escape_controls(text) == "a\\x1b]0;title\\x07b\\u202ec\\r\u200c"
+    trace = TranslationTrace(text, text, [[text]], [-0.1], 0)
+    assert "\x1b" not in format_trace(trace, colour=False)
