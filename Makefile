@@ -3,6 +3,9 @@ PYTHON ?= python3
 VENV ?= .venv
 # Further arguments for pip, such as an index of CPU builds or an older "transformers==5.10.*".
 PIP_ARGS ?=
+# Where torch's CPU build is asked for first, so that no machine downloads gigabytes of CUDA for
+# nothing. Where it cannot be reached, pip takes torch from the usual registry. For a GPU: TORCH_INDEX=
+TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
@@ -16,6 +19,7 @@ setup: $(STAMP) ## Create .venv and install hf_nar into it, with what tests and 
 
 $(STAMP): pyproject.toml constraints-cpu.txt
 	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install -qq --retries 1 -c constraints-cpu.txt $(addprefix --extra-index-url ,$(TORCH_INDEX)) torch
 	$(BIN)/python -m pip install --quiet -c constraints-cpu.txt $(PIP_ARGS) -e ".[dev]"
 	@touch $@
 

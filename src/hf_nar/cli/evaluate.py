@@ -9,6 +9,8 @@ from typing import Annotated
 
 import typer
 
+HEADER = "iterations   BLEU   chrF  length ratio  exact length  repeats  mean iterations  seconds"
+
 
 def evaluate(
     model: Annotated[str, typer.Argument(help="Folder or Hub id of a hf_nar model.")],
@@ -26,7 +28,7 @@ def evaluate(
     from hf_nar.cli.numbers import parse_numbers  # late: `hf-nar --help` must not load torch
     from hf_nar.data.corpus import load_corpus
     from hf_nar.data.corpus_config import CorpusConfig
-    from hf_nar.evaluation.quality import measure_quality
+    from hf_nar.evaluation.quality import example_traces, measure_quality
     from hf_nar.evaluation.results import environment, write_results
     from hf_nar.inference import Translator
 
@@ -38,19 +40,20 @@ def evaluate(
     sources = [pair["source"] for pair in corpus.pairs]
     references = [pair["target"] for pair in corpus.pairs]
     rows = []
-    print("iterations   BLEU   chrF  length ratio  right lengths  repeats  mean iterations  seconds")
+    print(HEADER)
     for count in counts:
-        row, texts = measure_quality(translator, sources, references, count, batch_size)
+        row, traces = measure_quality(translator, sources, references, count, batch_size)
         rows.append(row)
         print(
             f"{row.iterations:10}  {row.bleu:5.2f}  {row.chrf:5.2f}  {row.length_ratio:12.3f}  "
-            f"{row.exact_length_share:13.1%}  {row.repetition_share:7.2%}  "
+            f"{row.exact_length_share:12.1%}  {row.repetition_share:7.2%}  "
             f"{row.mean_iterations:15.2f}  {row.seconds:7.1f}"
         )
         if translations:
             translations.mkdir(parents=True, exist_ok=True)
             file = translations / f"iterations-{count}.txt"
-            file.write_text("".join(f"{text}\n" for text in texts), encoding="utf-8")
+            text = "".join(f"{trace.translation}\n" for trace in traces)
+            file.write_text(text, encoding="utf-8")
     print(rows[0].bleu_signature)
     if output:
         content = {
@@ -59,5 +62,6 @@ def evaluate(
             "source_file": source_file.name,
             "target_file": target_file.name,
             "rows": [dataclasses.asdict(row) for row in rows],
+            "traces": example_traces(traces),
         }
         write_results(output, "quality", model, sys.argv[1:], content)

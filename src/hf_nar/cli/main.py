@@ -11,6 +11,7 @@ import typer
 from typer.main import get_command
 
 from hf_nar import __version__
+from hf_nar.cli.card import card
 from hf_nar.cli.env import env
 from hf_nar.cli.evaluate import evaluate
 from hf_nar.cli.latency import latency
@@ -39,6 +40,7 @@ app.command()(tokenizer)
 app.command()(train)
 app.command()(evaluate)
 app.command()(latency)
+app.command()(card)
 app.command()(env)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -19,7 +20,8 @@ def train(
     from hf_nar.training.recipe import Recipe  # late: `hf-nar --help` must not load torch
     from hf_nar.training.run import train as run
 
-    result = run(Recipe.load(recipe, overrides or []))
+    command = shlex.join(["hf-nar", "train", str(recipe), *(overrides or [])])
+    result = run(Recipe.load(recipe, overrides or []), command)
     print(
         f"{result.folder}: {result.bleu:.2f} BLEU on the validation set, "
         f"{result.averaged} checkpoint(s) averaged"

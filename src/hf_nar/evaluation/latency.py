@@ -6,6 +6,7 @@ import statistics
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
@@ -93,7 +94,7 @@ def _source(model: PreTrainedModel, length: int, batch_size: int) -> torch.Tenso
     return ids.to(model.device)
 
 
-def _generate(model: PreTrainedModel, source: torch.Tensor, count: int) -> None:
+def _generate(model: Any, source: torch.Tensor, count: int) -> None:
     lengths = torch.full((len(source),), source.shape[1], device=source.device)
     model.generate(
         source, num_refinement_iterations=count, target_lengths=lengths, stop_early=False
@@ -117,7 +118,7 @@ def _wait(device: torch.device) -> None:
 def _gflop(model: PreTrainedModel, length: int, count: int, batch_size: int) -> float:
     with FlopCounterMode(display=False) as counter:
         _generate(model, _source(model, length, batch_size), count)
-    return counter.get_total_flops() / 1e9
+    return float(counter.get_total_flops()) / 1e9
 
 
 def _percentile(values: Sequence[float], share: float) -> float:

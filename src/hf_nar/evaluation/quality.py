@@ -6,10 +6,15 @@ import operator
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
+from typing import Any
 
-from sacrebleu.metrics import BLEU, CHRF
+from sacrebleu.metrics.bleu import BLEU
+from sacrebleu.metrics.chrf import CHRF
 
-from hf_nar.inference import Translator
+from hf_nar.inference import TranslationTrace, Translator
+
+WORD_START = "\u2581"  # how SentencePiece writes the space before a word
 
 
 @dataclass(frozen=True)
@@ -91,7 +96,7 @@ def measure_quality(
     references: Sequence[str],
     iterations: int,
     batch_size: int,
-) -> tuple[Quality, list[str]]:
+) -> tuple[Quality, list[TranslationTrace]]:
     """Translate a test set and score it.
 
     Args:
@@ -102,15 +107,13 @@ def measure_quality(
         batch_size: Sentences at once.
 
     Returns:
-        The figures, and the translations in the order of the sources.
+        The figures, and the translations with their drafts in the order of the sources.
 
     Raises:
         ValueError: If the numbers of sources and references differ, or a source is too long.
     """
     start = time.perf_counter()
-    traces = translator.trace(
-        sources, batch_size=batch_size, num_refinement_iterations=iterations
-    )
+    traces = translator.trace(sources, batch_size=batch_size, num_refinement_iterations=iterations)
     seconds = time.perf_counter() - start
     texts = [trace.translation for trace in traces]
     scores = corpus_scores(texts, references)
@@ -130,4 +133,21 @@ def measure_quality(
         bleu_signature=scores.bleu_signature,
         chrf_signature=scores.chrf_signature,
     )
-    return quality, texts
+    return quality, traces
+
+
+def example_traces(traces: Sequence[TranslationTrace], count: int = 3) -> list[dict[str, Any]]:
+    """Return the first `count` traces that an iteration changed, their drafts as text.
+
+    They are the first ones and not chosen by hand, so that they show what is usual.
+    """
+    changed = (trace for trace in traces if len(trace.drafts) > 1)
+    changed = (trace for trace in changed if trace.drafts[0] != trace.drafts[1])
+    return [
+        {
+            "source": trace.source,
+            "translation": trace.translation,
+            "drafts": ["".join(draft).replace(WORD_START, " ").strip() for draft in trace.drafts],
+        }
+        for trace in islice(changed, count)
+    ]

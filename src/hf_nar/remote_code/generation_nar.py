@@ -5,13 +5,13 @@ from __future__ import annotations
 import copy
 import difflib
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 from transformers import GenerationConfig
-from transformers.generation import GenerationMixin
-from transformers.utils import ModelOutput
+from transformers.generation.utils import GenerationMixin
+from transformers.utils.generic import ModelOutput
 
 from .refinement_state import (
     RefinementState,
@@ -120,7 +120,10 @@ def refine_until_finished(
 class NARGenerationMixin(GenerationMixin):
     """`generate` for networks that have `encode` and name their strategies in `refinements`."""
 
-    refinements: dict[str, type] = {}
+    config: Any
+    pad_token_id: int
+    encode: Any
+    refinements: ClassVar[dict[str, type]] = {}
 
     def default_generation_config(self) -> GenerationConfig:
         """Return fresh decoding knobs for a new model.
@@ -138,7 +141,7 @@ class NARGenerationMixin(GenerationMixin):
         )
 
     @torch.no_grad()
-    def generate(
+    def generate(  # type: ignore[override]  # what has no meaning here is refused by name
         self,
         inputs: Tensor | None = None,
         generation_config: GenerationConfig | None = None,
@@ -158,8 +161,9 @@ class NARGenerationMixin(GenerationMixin):
             **kwargs: `attention_mask`; `target_lengths` `[batch]`, where they are known and need
                 not be predicted; and knobs that override the config:
                 `num_refinement_iterations`, `refinement` (a name in `model.refinements`),
-                `stop_early` (False refines a draft that repeats, too), `collapse_repeats`, `max_length` or `max_new_tokens` (target tokens with the end
-                token), `return_dict_in_generate`.
+                `stop_early` (False refines a draft that repeats, too), `collapse_repeats`,
+                `max_length` or `max_new_tokens` (target tokens with the end token),
+                `return_dict_in_generate`.
 
         Returns:
             Token ids `[batch, target_len]`, or a `NARGenerateOutput`.
@@ -193,9 +197,7 @@ class NARGenerationMixin(GenerationMixin):
             tokens, scores, mask = collapse_repeats(tokens, scores, mask, pad)
         if not knobs.return_dict_in_generate:
             return tokens
-        return NARGenerateOutput(
-            tokens, scores, mask.sum(-1), refined.iterations, refined.history
-        )
+        return NARGenerateOutput(tokens, scores, mask.sum(-1), refined.iterations, refined.history)
 
     def _source_inputs(
         self, inputs: Tensor | None, kwargs: dict[str, Any]
@@ -217,7 +219,7 @@ class NARGenerationMixin(GenerationMixin):
 
     def _decoding_knobs(
         self, generation_config: GenerationConfig | None, kwargs: dict[str, Any]
-    ) -> GenerationConfig:
+    ) -> Any:
         """Return the knobs in force: `kwargs`, then the given config, then the model's own."""
         given = {name: value for name, value in kwargs.items() if value is not None}
         known = {*NAR_KNOBS, *USED_KNOBS, *IGNORED_KNOBS, *AUTOREGRESSIVE_KNOBS}
@@ -229,7 +231,7 @@ class NARGenerationMixin(GenerationMixin):
                     f"`generate` knows {', '.join([*NAR_KNOBS, *USED_KNOBS[:3]])}; got "
                     f"`{name}`: {hint}"
                 )
-        knobs = copy.deepcopy(generation_config or self.generation_config)
+        knobs: Any = copy.deepcopy(generation_config or self.generation_config)
         for name, default in NAR_KNOBS.items():
             fallback = getattr(self.generation_config, name, default)
             if getattr(knobs, name, None) is None:
@@ -244,7 +246,7 @@ class NARGenerationMixin(GenerationMixin):
                 )
         return knobs
 
-    def _strategy(self, knobs: GenerationConfig) -> RefinementStrategy:
+    def _strategy(self, knobs: Any) -> RefinementStrategy:
         """Build the strategy that the knobs ask for."""
         name = knobs.refinement or next(iter(self.refinements))
         if name not in self.refinements:
@@ -259,6 +261,9 @@ class NARGenerationMixin(GenerationMixin):
             "stop_early": knobs.stop_early,
             "max_length": limit if asked is None else min(asked, limit),
         }
-        strategy = self.refinements[name]
+        strategy: Any = self.refinements[name]
         accepted = {field.name for field in fields(strategy)}
-        return strategy(**{key: value for key, value in values.items() if key in accepted})
+        built: RefinementStrategy = strategy(
+            **{key: value for key, value in values.items() if key in accepted}
+        )
+        return built

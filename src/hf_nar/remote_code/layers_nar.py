@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -123,10 +124,9 @@ class Attention(nn.Module):
         if implementation != "eager":
             attend = ALL_ATTENTION_FUNCTIONS[implementation]
         dropout = self.dropout if self.training else 0.0
-        output, _ = attend(
-            self, query, key, value, mask, dropout=dropout, scaling=self.scaling
-        )
-        return self.out_proj(output.reshape(hidden.shape))
+        output, _ = attend(self, query, key, value, mask, dropout=dropout, scaling=self.scaling)
+        projected: Tensor = self.out_proj(output.reshape(hidden.shape))
+        return projected
 
 
 class FeedForward(nn.Module):
@@ -141,7 +141,8 @@ class FeedForward(nn.Module):
 
     def forward(self, hidden: Tensor) -> Tensor:
         """Map `[batch, length, d_model]` to the same shape."""
-        return self.fc2(self.dropout(self.activation(self.fc1(hidden))))
+        output: Tensor = self.fc2(self.dropout(self.activation(self.fc1(hidden))))
+        return output
 
 
 class EncoderLayer(GradientCheckpointingLayer):
@@ -158,7 +159,8 @@ class EncoderLayer(GradientCheckpointingLayer):
     def forward(self, hidden: Tensor, mask: Tensor | None) -> Tensor:
         """Map `[batch, length, d_model]` to the same shape."""
         hidden = hidden + self.dropout(self.self_attn(self.self_attn_norm(hidden), mask))
-        return hidden + self.dropout(self.feed_forward(self.feed_forward_norm(hidden)))
+        changed: Tensor = self.dropout(self.feed_forward(self.feed_forward_norm(hidden)))
+        return hidden + changed
 
 
 class CrossLayer(GradientCheckpointingLayer):
@@ -185,7 +187,8 @@ class CrossLayer(GradientCheckpointingLayer):
         hidden = hidden + self.dropout(self.self_attn(self.self_attn_norm(hidden), mask))
         attended = self.cross_attn(self.cross_attn_norm(hidden), memory_mask, memory)
         hidden = hidden + self.dropout(attended)
-        return hidden + self.dropout(self.feed_forward(self.feed_forward_norm(hidden)))
+        changed: Tensor = self.dropout(self.feed_forward(self.feed_forward_norm(hidden)))
+        return hidden + changed
 
 
 class Encoder(nn.Module):
@@ -200,7 +203,8 @@ class Encoder(nn.Module):
         """Map `[batch, length, d_model]` to the same shape."""
         for layer in self.layers:
             hidden = layer(hidden, mask)
-        return self.norm(hidden)
+        normed: Tensor = self.norm(hidden)
+        return normed
 
 
 class CrossEncoder(nn.Module):
@@ -223,7 +227,8 @@ class CrossEncoder(nn.Module):
 
     def project_memory(self, memory: Tensor) -> tuple[KeysAndValues, ...]:
         """Return each layer's keys and values of `memory` `[batch, memory_len, d_model]`."""
-        return tuple(layer.cross_attn.project_memory(memory) for layer in self.layers)
+        attentions: list[Any] = [layer.cross_attn for layer in self.layers]
+        return tuple(attention.project_memory(memory) for attention in attentions)
 
     def forward(
         self,
@@ -238,4 +243,5 @@ class CrossEncoder(nn.Module):
             hidden = layer(hidden, mask, keys_and_values, memory_mask)
             if self.skip_connect:
                 hidden = (first + hidden) * math.sqrt(0.5)
-        return self.norm(hidden)
+        normed: Tensor = self.norm(hidden)
+        return normed

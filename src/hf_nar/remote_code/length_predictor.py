@@ -31,7 +31,8 @@ class LengthPredictor(nn.Module):
         """
         weights = source_mask.to(hidden.dtype)
         mean = (weights[:, None] @ hidden)[:, 0] / weights.sum(-1, keepdim=True).clamp(min=1)
-        return self.classifier(mean)
+        logits: Tensor = self.classifier(mean)
+        return logits
 
     def target_class(self, source_lengths: Tensor, target_lengths: Tensor) -> Tensor:
         """Return the class of each pair of lengths, `[batch]`; far offsets go to the last one."""
@@ -73,7 +74,9 @@ class LengthTransform(nn.Module):
         """
         device = source_mask.device
         target_positions = torch.arange(target_len, device=device)
-        step = source_mask.sum(-1) / target_lengths.clamp(min=1)  # source positions per target position
+        step = source_mask.sum(-1) / target_lengths.clamp(
+            min=1
+        )  # source positions per target position
         centres = target_positions * step[:, None]  # [batch, target_len]
         distance = torch.arange(source_mask.shape[1], device=device) - centres[..., None]
         scores = -distance.square() / (2 * self.std.square())

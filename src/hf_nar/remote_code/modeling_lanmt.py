@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar, cast
 
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers import initialization as init
 from transformers.masking_utils import create_bidirectional_mask
-from transformers.utils import ModelOutput
+from transformers.utils.generic import ModelOutput
 
 from .configuration_lanmt import LaNMTConfig
 from .generation_nar import NARGenerationMixin
@@ -75,7 +75,7 @@ class EncodedSource:
     embeddings: Tensor
     states: Tensor
     mask: Tensor
-    attention_mask: Tensor | None
+    attention_mask: Any
     is_empty: Tensor
     decoder_memory: tuple[KeysAndValues, ...]
     target_lengths: Tensor | None = None
@@ -104,12 +104,13 @@ class LaNMTForConditionalGeneration(NARGenerationMixin, PreTrainedModel):
     supports_gradient_checkpointing = True
     accepts_loss_kwargs = False  # the loss is a mean over tokens; Trainer must not rescale it
     _supports_sdpa = True
-    _no_split_modules = ("EncoderLayer", "CrossLayer")
-    refinements = {"delta_posterior": DeltaPosterior}
+    _no_split_modules = ["EncoderLayer", "CrossLayer"]  # noqa: RUF012  as the base class has it
+    refinements: ClassVar[dict[str, type]] = {"delta_posterior": DeltaPosterior}
 
     def __init__(self, config: LaNMTConfig) -> None:
         super().__init__(config)
         self.generation_config = self.default_generation_config()
+        self.pad_token_id = int(config.pad_token_id or 0)
         d_model = config.d_model
         self.source_embeddings = nn.Embedding(config.vocab_size, d_model, config.pad_token_id)
         if not config.share_embeddings:
@@ -128,7 +129,7 @@ class LaNMTForConditionalGeneration(NARGenerationMixin, PreTrainedModel):
         self.dropout = nn.Dropout(config.dropout)
         table = "source" if config.share_embeddings else "target"
         self._tied_weights_keys = {"lm_head.weight": f"{table}_embeddings.weight"}
-        self.post_init()
+        self.post_init()  # type: ignore[no-untyped-call]
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
@@ -153,30 +154,27 @@ class LaNMTForConditionalGeneration(NARGenerationMixin, PreTrainedModel):
         """Return the source embeddings."""
         return self.source_embeddings
 
-    def set_input_embeddings(self, value: nn.Embedding) -> None:
+    def set_input_embeddings(self, value: nn.Module) -> None:
         """Replace the source embeddings, and the target's where they share one table."""
-        self.source_embeddings = value
+        self.source_embeddings = cast("nn.Embedding", value)
 
     def get_output_embeddings(self) -> nn.Linear:
         """Return the output layer."""
-        return self.lm_head
+        head: nn.Linear = self.lm_head
+        return head
 
     def set_output_embeddings(self, value: nn.Linear) -> None:
         """Replace the output layer."""
         self.lm_head = value
 
-    @property
-    def pad_token_id(self) -> int:
-        """Id of the padding token."""
-        return self.config.pad_token_id
-
     def _embed(self, table: nn.Embedding, ids: Tensor) -> Tensor:
         """Return scaled embeddings plus positions, `[batch, length, d_model]`."""
         embedded = table(ids) * math.sqrt(self.config.d_model)
         positions = sinusoidal_positions(ids.shape[1], self.config.d_model, like=embedded)
-        return self.dropout(embedded + positions)
+        dropped: Tensor = self.dropout(embedded + positions)
+        return dropped
 
-    def _attention_mask(self, hidden: Tensor, mask: Tensor) -> Tensor | None:
+    def _attention_mask(self, hidden: Tensor, mask: Tensor) -> Any:
         """Return `mask` `[batch, length]` as the attention implementation wants it."""
         return create_bidirectional_mask(self.config, hidden, mask)
 
@@ -211,9 +209,7 @@ class LaNMTForConditionalGeneration(NARGenerationMixin, PreTrainedModel):
         wide_mask = self._attention_mask(embeddings, mask)
         states = self.prior(embeddings, wide_mask)
         memory = self.decoder.project_memory(states)
-        return EncodedSource(
-            embeddings, states, mask, wide_mask, is_empty, memory, target_lengths
-        )
+        return EncodedSource(embeddings, states, mask, wide_mask, is_empty, memory, target_lengths)
 
     def _check_source(self, input_ids: Tensor, attention_mask: Tensor | None) -> None:
         limit = self.config.max_position_embeddings
@@ -255,14 +251,13 @@ class LaNMTForConditionalGeneration(NARGenerationMixin, PreTrainedModel):
         mask = self._attention_mask(embedded, target_mask)
         target = self.target_encoder(embedded, mask)
         memory = self.posterior.project_memory(target)
-        memory_mask = create_bidirectional_mask(
-            self.config, source.embeddings, target_mask, target
-        )
+        memory_mask = create_bidirectional_mask(self.config, source.embeddings, target_mask, target)
         hidden = self.posterior(source.embeddings, source.attention_mask, memory, memory_mask)
         return DiagonalGaussian.from_head(self.posterior_head(hidden), self.config.std_floor)
 
     def _length_logits(self, projected: Tensor, source: EncodedSource) -> Tensor:
-        return self.length_predictor(projected + source.states, source.mask)
+        logits: Tensor = self.length_predictor(projected + source.states, source.mask)
+        return logits
 
     def predict_length(self, latent: Tensor, source: EncodedSource) -> Tensor:
         """Return the most likely target lengths, in tokens with the end token, `[batch]`.
@@ -313,7 +308,8 @@ class LaNMTForConditionalGeneration(NARGenerationMixin, PreTrainedModel):
         hidden = self.dropout(spread * math.sqrt(0.5) + 0.5 * positions + 0.5 * length)
         mask = self._attention_mask(hidden, target_mask)
         memory_mask = create_bidirectional_mask(self.config, hidden, source.mask, source.states)
-        return self.decoder(hidden, mask, source.decoder_memory, memory_mask)
+        decoded: Tensor = self.decoder(hidden, mask, source.decoder_memory, memory_mask)
+        return decoded
 
     def forward(
         self,

@@ -33,7 +33,10 @@ class JsonLinesLog(TrainerCallback):
         """Write one line, in the first process only."""
         if not state.is_world_process_zero or not logs:
             return
-        entry = {"step": state.global_step, "seconds": round(time.monotonic() - self.started, 1)}
+        entry: dict[str, Any] = {
+            "step": state.global_step,
+            "seconds": round(time.monotonic() - self.started, 1),
+        }
         for name, value in logs.items():
             is_bad = isinstance(value, float) and not math.isfinite(value)
             entry[name] = str(value) if is_bad else value

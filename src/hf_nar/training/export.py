@@ -5,16 +5,17 @@ from __future__ import annotations
 import copy
 import sys
 from pathlib import Path
+from typing import Any
 
 import torch
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from hf_nar.data.tokenizer import save_tokenizer
 
 
 def export_folder(
     model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
+    tokenizer: PreTrainedTokenizerFast,
     folder: Path,
     dtype: torch.dtype = torch.bfloat16,
 ) -> None:
@@ -38,7 +39,8 @@ def export_folder(
     }
     config_class.register_for_auto_class()
     model_class.register_for_auto_class("AutoModelForSeq2SeqLM")
-    copy.deepcopy(model).to(dtype).save_pretrained(folder)
+    saved: Any = copy.deepcopy(model)
+    saved.to(dtype).save_pretrained(folder)
     save_tokenizer(tokenizer, folder)
 
 

@@ -7,7 +7,7 @@ import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import yaml
 
@@ -53,7 +53,7 @@ class TokenizerRecipe:
 
     name: str = ""
     vocab_size: int = 32000
-    model_type: str = "unigram"
+    model_type: Literal["unigram", "bpe"] = "unigram"
 
 
 @dataclass(frozen=True)
@@ -68,6 +68,8 @@ class Recipe:
         model: Fields of the network's config; the vocabulary's are taken from the tokenizer.
         generation: Decoding knobs that the exported model has as defaults.
         training: Fields of `NARTrainingArguments`.
+        card: What the model card says of the model and cannot be measured: title, language,
+            license and so on; see `hf_nar.cards.card`.
     """
 
     output: str
@@ -77,6 +79,7 @@ class Recipe:
     model: Mapping[str, Any] = field(default_factory=dict)
     generation: Mapping[str, Any] = field(default_factory=dict)
     training: Mapping[str, Any] = field(default_factory=dict)
+    card: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
     def load(cls, file: Path, overrides: Sequence[str] = ()) -> Recipe:
@@ -115,6 +118,11 @@ class Recipe:
                 parts[name] = _build(part, parts[name], f"{name}.")
         recipe: Recipe = _build(cls, parts, "")
         return recipe
+
+    def finds_the_same_weights_as(self, other: Recipe) -> bool:
+        """Return whether two recipes differ at most in what comes after training."""
+        same = dataclasses.replace(other, generation=self.generation, card=self.card)
+        return self == same
 
     def to_yaml(self) -> str:
         """Return the recipe as YAML that `load` reads."""

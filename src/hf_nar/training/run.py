@@ -5,26 +5,26 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from accelerate import PartialState
 from transformers import (
-    AutoTokenizer,
-    PreTrainedConfig,
     PreTrainedModel,
-    PreTrainedTokenizerBase,
+    PreTrainedTokenizerFast,
+    TrainerState,
     set_seed,
 )
 
+from hf_nar.auto import load_tokenizer
 from hf_nar.data.corpus import TokenizedCorpus, load_corpus, tokenize_corpus
 from hf_nar.data.tokenizer import train_tokenizer
 from hf_nar.remote_code.configuration_lanmt import LaNMTConfig
 from hf_nar.remote_code.modeling_lanmt import LaNMTForConditionalGeneration
+from hf_nar.training.callbacks import LOG_FILE
 from hf_nar.training.checkpoint import average_weights, saved_checkpoints
 from hf_nar.training.config import NARTrainingArguments
 from hf_nar.training.export import export_folder
@@ -33,7 +33,7 @@ from hf_nar.training.trainer import NARTrainer
 
 logger = logging.getLogger(__name__)
 
-FAMILIES: dict[str, tuple[type[PreTrainedConfig], type[PreTrainedModel]]] = {
+FAMILIES: dict[str, tuple[Any, type[PreTrainedModel]]] = {
     "lanmt": (LaNMTConfig, LaNMTForConditionalGeneration)
 }
 SPECIAL_TOKENS = ("pad", "bos", "eos", "unk", "mask")
@@ -54,8 +54,12 @@ class Result:
     averaged: int
 
 
-def train(recipe: Recipe) -> Result:
+def train(recipe: Recipe, command: str) -> Result:
     """Run a recipe to its end, going on from the last checkpoint in its output folder.
+
+    Args:
+        recipe: What to run.
+        command: How it was started; kept beside the weights.
 
     Raises:
         OSError: If a file cannot be read or written.
@@ -82,10 +86,16 @@ def train(recipe: Recipe) -> Result:
         validation_references=[pair["target"] for pair in pairs],
         processing_class=tokenizer,
     )
-    if checkpoints:
-        logger.warning("Going on from %s.", checkpoints[-1])
-    trainer.train(resume_from_checkpoint=str(checkpoints[-1]) if checkpoints else None)
-    return _export_best(trainer, model, tokenizer, output)
+    _train_to_the_end(trainer, model, checkpoints)
+    result = _choose_weights(trainer, model, output)
+    if trainer.is_world_process_zero():
+        export_folder(model, tokenizer, result.folder)
+        facts = {"command": command, "recipe": dataclasses.asdict(recipe)}
+        facts |= _facts(trainer, model, result, output)
+        text = json.dumps(facts, indent=2, ensure_ascii=False) + "\n"
+        (result.folder / "training.json").write_text(text, encoding="utf-8")
+    trainer.accelerator.wait_for_everyone()
+    return result
 
 
 def training_arguments(recipe: Recipe) -> NARTrainingArguments:
@@ -109,7 +119,7 @@ def training_arguments(recipe: Recipe) -> NARTrainingArguments:
     return NARTrainingArguments(**{**defaults, **recipe.training})
 
 
-def prepare_tokenizer(recipe: Recipe, output: Path) -> PreTrainedTokenizerBase:
+def prepare_tokenizer(recipe: Recipe, output: Path) -> PreTrainedTokenizerFast:
     """Load the recipe's tokenizer, or train it once and keep it in the output folder."""
     name = recipe.tokenizer.name
     if not name:
@@ -124,12 +134,12 @@ def prepare_tokenizer(recipe: Recipe, output: Path) -> PreTrainedTokenizerBase:
                     vocab_size=recipe.tokenizer.vocab_size,
                     model_type=recipe.tokenizer.model_type,
                 )
-    tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(name)
+    tokenizer = cast("PreTrainedTokenizerFast", load_tokenizer(name, None))
     tokenizer.model_max_length = recipe.data.max_source_tokens
     return tokenizer
 
 
-def build_model(recipe: Recipe, tokenizer: PreTrainedTokenizerBase) -> PreTrainedModel:
+def build_model(recipe: Recipe, tokenizer: PreTrainedTokenizerFast) -> PreTrainedModel:
     """Return the recipe's network with new weights.
 
     Raises:
@@ -138,19 +148,20 @@ def build_model(recipe: Recipe, tokenizer: PreTrainedTokenizerBase) -> PreTraine
     if recipe.family not in FAMILIES:
         raise ValueError(f"`family` must be one of {', '.join(FAMILIES)}; got {recipe.family!r}.")
     config_class, model_class = FAMILIES[recipe.family]
-    known = [item.name for item in dataclasses.fields(config_class)]
-    check_keys(list(recipe.model), known, "model.")
-    ids = {f"{name}_token_id": getattr(tokenizer, f"{name}_token_id") for name in SPECIAL_TOKENS}
-    model = model_class(config_class(vocab_size=len(tokenizer), **ids, **recipe.model))
+    vocabulary = {
+        f"{name}_token_id": getattr(tokenizer, f"{name}_token_id") for name in SPECIAL_TOKENS
+    }
+    vocabulary["vocab_size"] = len(tokenizer)
+    names = [item.name for item in dataclasses.fields(config_class)]
+    check_keys(list(recipe.model), [name for name in names if name not in vocabulary], "model.")
+    model = model_class(config_class(**vocabulary, **recipe.model))
     knobs = model.generation_config
     unused = knobs.update(**recipe.generation)
     check_keys(list(unused), list(knobs.to_dict()), "generation.")
     return model
 
 
-def _tokenized(
-    recipe: Recipe, tokenizer: PreTrainedTokenizerBase, part: str
-) -> TokenizedCorpus:
+def _tokenized(recipe: Recipe, tokenizer: PreTrainedTokenizerFast, part: str) -> TokenizedCorpus:
     corpus = load_corpus(recipe.data.corpus(part))
     data = tokenize_corpus(
         corpus.pairs, tokenizer, recipe.data.max_source_tokens, recipe.data.max_target_tokens
@@ -170,7 +181,8 @@ def _check_same_recipe(recipe: Recipe, output: Path) -> list[Path]:
     """Keep the recipe beside the weights; return the checkpoints of the same recipe."""
     checkpoints = saved_checkpoints(output)
     file = output / "recipe.yaml"
-    if checkpoints and file.is_file() and Recipe.load(file) != recipe:
+    is_other = file.is_file() and not recipe.finds_the_same_weights_as(Recipe.load(file))
+    if checkpoints and is_other:
         raise ValueError(
             f"{output} must hold checkpoints of this recipe only, but {file.name} there differs. "
             f"Choose another `output`, or delete the folder to start again."
@@ -179,48 +191,75 @@ def _check_same_recipe(recipe: Recipe, output: Path) -> list[Path]:
         output.mkdir(parents=True, exist_ok=True)
         temporary = output / "recipe.yaml.new"
         temporary.write_text(recipe.to_yaml(), encoding="utf-8")
-        os.replace(temporary, file)
+        temporary.replace(file)
     return checkpoints
 
 
-def _export_best(
-    trainer: NARTrainer,
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    output: Path,
-) -> Result:
-    """Export the best checkpoint, or the mean of the last ones where that is better."""
-    bleu, averaged = trainer.validation_bleu(), 1
+def _train_to_the_end(trainer: NARTrainer, model: PreTrainedModel, checkpoints: list[Path]) -> None:
+    """Train from the last checkpoint on; where that is the end, only load the best weights.
+
+    The library's trainer would take one more step there.
+    """
+    if not checkpoints:
+        trainer.train()
+        return
+    last = checkpoints[-1]
+    state = TrainerState.load_from_json(str(last / "trainer_state.json"))
+    if state.global_step < state.max_steps:
+        logger.warning("Going on from %s.", last)
+        trainer.train(resume_from_checkpoint=str(last))
+        return
+    logger.warning("This run has ended with %s; its model is exported again.", last)
+    trainer.state = state
+    best = state.best_model_checkpoint if trainer.args.load_best_model_at_end else None
+    folder = Path(best) if best and Path(best).is_dir() else last
+    model.load_state_dict(average_weights([folder]), strict=False)  # tied ones are saved once
+    model.tie_weights()
+
+
+def _choose_weights(trainer: NARTrainer, model: PreTrainedModel, output: Path) -> Result:
+    """Leave in `model` the best checkpoint, or the mean of the last ones where that is better."""
+    folder = output / "export"
+    bleu = trainer.validation_bleu()
     wanted = trainer.args.average_checkpoints
     folders = saved_checkpoints(output)[-wanted:]
-    if wanted > 1 and len(folders) > 1:
-        best = {name: value.clone() for name, value in model.state_dict().items()}
-        model.load_state_dict(average_weights(folders), strict=False)
-        model.tie_weights()
-        average_bleu = trainer.validation_bleu()
-        if average_bleu >= bleu:
-            bleu, averaged = average_bleu, len(folders)
-        else:
-            model.load_state_dict(best)
-    folder = output / "export"
-    if trainer.is_world_process_zero():
-        export_folder(model, tokenizer, folder)
-        facts = _facts(trainer, bleu, averaged)
-        (folder / "training.json").write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
-    trainer.accelerator.wait_for_everyone()
-    return Result(folder, bleu, averaged)
+    if wanted < 2 or len(folders) < 2:
+        return Result(folder, bleu, 1)
+    best = {name: value.clone() for name, value in model.state_dict().items()}
+    model.load_state_dict(average_weights(folders), strict=False)  # tied ones are saved once
+    model.tie_weights()
+    average_bleu = trainer.validation_bleu()
+    if average_bleu >= bleu:
+        return Result(folder, average_bleu, len(folders))
+    model.load_state_dict(best)
+    return Result(folder, bleu, 1)
 
 
-def _facts(trainer: NARTrainer, bleu: float, averaged: int) -> Mapping[str, Any]:
+def _facts(
+    trainer: NARTrainer, model: PreTrainedModel, result: Result, output: Path
+) -> Mapping[str, Any]:
     state = trainer.state
     return {
         "steps": state.global_step,
         "epochs": round(state.epoch or 0.0, 2),
+        "hours": round(_seconds(output / LOG_FILE) / 3600, 2),
         "best_step": state.best_global_step,
-        "validation_bleu": round(bleu, 2),
-        "averaged_checkpoints": averaged,
-        "parameters": trainer.model.num_parameters(),
+        "validation_bleu": round(result.bleu, 2),
+        "averaged_checkpoints": result.averaged,
+        "parameters": model.num_parameters(),
         "processes": trainer.accelerator.num_processes,
         "device": trainer.accelerator.device.type,
+        "threads": torch.get_num_threads(),
         "torch": torch.__version__,
     }
+
+
+def _seconds(log: Path) -> float:
+    """Return how long a run took: its clock starts again with every process that goes on."""
+    total = last = 0.0
+    for line in log.read_text(encoding="utf-8").splitlines():
+        seconds = float(json.loads(line)["seconds"])
+        if seconds < last:
+            total += last
+        last = seconds
+    return total + last

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 import torch
 from accelerate.utils import gather_object
@@ -95,7 +95,7 @@ class NARTrainer(Seq2SeqTrainer):
             seed=self.args.seed,
         )
         loader: DataLoader[Any] = DataLoader(
-            dataset,  # type: ignore[arg-type]  # datasets has no torch type
+            dataset,
             batch_sampler=sampler,
             collate_fn=self.data_collator,
             num_workers=self.args.dataloader_num_workers,
@@ -156,7 +156,7 @@ class NARTrainer(Seq2SeqTrainer):
         was_training = model.training
         translator = Translator(
             model.eval(),
-            self.processing_class,
+            cast("PreTrainedTokenizerBase", self.processing_class),
             num_refinement_iterations=self.args.validation_iterations,
         )
         mine = range(rank, len(self.validation_sources), world)

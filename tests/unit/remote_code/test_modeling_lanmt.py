@@ -3,7 +3,6 @@ import copy
 import pytest
 import torch
 from safetensors import safe_open
-
 from tiny_networks import EOS, PAD, VOCABULARY, batch_of, new_model, noisy_latents
 
 from hf_nar.remote_code.modeling_lanmt import LaNMTForConditionalGeneration
@@ -147,12 +146,11 @@ def test_saved_once_and_loaded_whole_however_embeddings_are_shared(tmp_path, sha
     source, labels = batch_of(6, 9), batch_of(4, 7, padding=-100, seed=1)
 
     model.save_pretrained(tmp_path)
-    loaded, info = LaNMTForConditionalGeneration.from_pretrained(
-        tmp_path, output_loading_info=True
-    )
+    loaded, info = LaNMTForConditionalGeneration.from_pretrained(tmp_path, output_loading_info=True)
 
     with safe_open(tmp_path / "model.safetensors", "pt") as file:
-        tables = [name for name in file.keys() if "embeddings" in name or "lm_head.w" in name]
+        names = file.keys()
+        tables = [name for name in names if "embeddings" in name or "lm_head.w" in name]
     expected = {"source_embeddings.weight", "length_embeddings.weight"}
     expected |= set() if share else {"target_embeddings.weight"}
     expected |= set() if tie else {"lm_head.weight"}

@@ -1,5 +1,5 @@
 import random
-from itertools import groupby
+from itertools import chain, groupby
 
 import torch
 
@@ -19,7 +19,7 @@ def state_of(rows: list[list[int]], finished: list[bool] | None = None) -> Refin
     """Drafts whose padding is poisoned: a rule that reads it gives itself away."""
     lengths = torch.tensor([len(row) for row in rows])
     mask = real_positions(lengths)
-    tokens = torch.full(mask.shape, 77).masked_scatter(mask, torch.tensor(sum(rows, [])))
+    tokens = torch.full(mask.shape, 77).masked_scatter(mask, torch.tensor(list(chain(*rows))))
     scores = torch.where(mask, -tokens.float(), POISON)
     is_finished = torch.tensor(finished or [False] * len(rows))
     return RefinementState(tokens, scores, mask, is_finished, latent=lengths.float()[:, None, None])
