@@ -42,7 +42,7 @@ test-slow: $(STAMP) ## Run the tests that take minutes
 	$(BIN)/python -m pytest -m 'slow and not gpu and not hub'
 
 cards: $(STAMP) ## Write the model cards again from their results
-	$(BIN)/hf-nar card model_cards/*/
+	$(BIN)/hf-nar card model_cards/*/ --readme README.md
 
 clean: ## Remove the virtual environment, caches and builds
 	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -162,17 +163,35 @@ def _speed(facts: ModelFacts) -> str:
     )
 
 
-def _trace(facts: ModelFacts) -> str:
+def traces(facts: ModelFacts) -> str:
+    """Return the drafts of a few sentences as a text block, with the words that changed marked."""
     lines = []
     for trace in facts.results["quality"]["traces"]:
-        lines.append(f"source: {trace['source']}")
+        lines.append(f"source  {trace['source']}")
+        before: list[str] = []
         for i, draft in enumerate(trace["drafts"]):
-            lines.append(f"     {i}: {draft}")
+            words = draft.split()
+            lines.append(f"draft {i} {_marked(before, words) if i else draft}")
+            before = words
         lines.append("")
-    text = "\n".join(lines).rstrip()
+    return "```\n" + "\n".join(lines).rstrip() + "\n```"
+
+
+def _marked(before: list[str], after: list[str]) -> str:
+    """Return the words of `after`, those that a draft changed in brackets."""
+    parts = []
+    matcher = difflib.SequenceMatcher(a=before, b=after, autojunk=False)
+    for kind, _, _, start, end in matcher.get_opcodes():
+        if start < end:
+            text = " ".join(after[start:end])
+            parts.append(text if kind == "equal" else f"[{text}]")
+    return " ".join(parts)
+
+
+def _trace(facts: ModelFacts) -> str:
     return (
-        "## Drafts\n\nFirst draft and the draft after each iteration, repeated tokens not yet "
-        f"dropped.\n\n```\n{text}\n```"
+        "## Drafts\n\nThe first sentences of the test set that an iteration changed; what changed "
+        f"is in brackets, repeated tokens are not yet dropped.\n\n{traces(facts)}"
     )
 
 

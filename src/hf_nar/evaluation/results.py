@@ -14,7 +14,9 @@ from typing import Any
 
 import torch
 
-PACKAGES = ("hf-nar", "torch", "transformers", "tokenizers", "sacrebleu")
+from hf_nar import __version__
+
+PACKAGES = ("torch", "transformers", "tokenizers", "sacrebleu")
 
 
 def environment(device: torch.device) -> dict[str, Any]:
@@ -23,6 +25,7 @@ def environment(device: torch.device) -> dict[str, Any]:
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else processor(),
         "threads": torch.get_num_threads(),
         "python": platform.python_version(),
+        "hf-nar": __version__,  # not the metadata's, which a checkout on the path lacks
         **{name: importlib.metadata.version(name) for name in PACKAGES},
     }
 

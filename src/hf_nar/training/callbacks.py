@@ -44,3 +44,26 @@ class JsonLinesLog(TrainerCallback):
         output.mkdir(parents=True, exist_ok=True)
         with (output / LOG_FILE).open("a", encoding="utf-8") as file:
             file.write(json.dumps(entry) + "\n")
+
+
+class EpochOrder(TrainerCallback):
+    """Tell the batch sampler which epoch begins.
+
+    accelerate does so too, but not where a run on several processes goes on within an epoch: there
+    the pairs of epoch 0 would come again.
+    """
+
+    def on_epoch_begin(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        train_dataloader: Any = None,
+        **_: Any,
+    ) -> None:
+        """Look for the sampler under what accelerate has wrapped around it."""
+        sampler = getattr(train_dataloader, "batch_sampler", None)
+        while sampler is not None and not hasattr(sampler, "set_epoch"):
+            sampler = getattr(sampler, "batch_sampler", None)
+        if sampler is not None:
+            sampler.set_epoch(int(state.epoch or 0))

@@ -142,6 +142,22 @@ def check_keys(given: Sequence[str], known: Sequence[str], prefix: str) -> None:
             raise ValueError(f"The recipe has no key `{prefix}{key}`: {hint}")
 
 
+def check_types(given: Mapping[str, Any], defaults: Mapping[str, Any], prefix: str) -> None:
+    """Check that a recipe has numbers and switches where the defaults are such.
+
+    Raises:
+        ValueError: If a value is of another type.
+    """
+    for key, value in given.items():
+        default = defaults.get(key)
+        if value is None or not isinstance(default, int | float):
+            continue
+        is_switch = isinstance(default, bool)
+        if isinstance(value, bool) != is_switch or not isinstance(value, int | float):
+            hint = "true or false" if is_switch else "a number; YAML takes 1.0e-4 for one, not 1e-4"
+            raise ValueError(f"`{prefix}{key}` in the recipe must be {hint}. Got {value!r}.")
+
+
 def _build(part: type, values: Any, prefix: str) -> Any:
     if not isinstance(values, Mapping):
         raise ValueError(f"`{prefix.rstrip('.')}` in the recipe must be a mapping, got {values!r}.")

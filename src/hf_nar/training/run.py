@@ -28,7 +28,7 @@ from hf_nar.training.callbacks import LOG_FILE
 from hf_nar.training.checkpoint import average_weights, saved_checkpoints
 from hf_nar.training.config import NARTrainingArguments
 from hf_nar.training.export import export_folder
-from hf_nar.training.recipe import Recipe, check_keys
+from hf_nar.training.recipe import Recipe, check_keys, check_types
 from hf_nar.training.trainer import NARTrainer
 
 logger = logging.getLogger(__name__)
@@ -104,8 +104,9 @@ def training_arguments(recipe: Recipe) -> NARTrainingArguments:
     Raises:
         ValueError: If the recipe names one that does not exist.
     """
-    known = [item.name for item in dataclasses.fields(NARTrainingArguments) if item.init]
-    check_keys(list(recipe.training), known, "training.")
+    known = {i.name: i.default for i in dataclasses.fields(NARTrainingArguments) if i.init}
+    check_keys(list(recipe.training), list(known), "training.")
+    check_types(recipe.training, known, "training.")
     defaults: dict[str, Any] = {
         "output_dir": recipe.output,
         "eval_strategy": "steps",
@@ -152,10 +153,13 @@ def build_model(recipe: Recipe, tokenizer: PreTrainedTokenizerFast) -> PreTraine
         f"{name}_token_id": getattr(tokenizer, f"{name}_token_id") for name in SPECIAL_TOKENS
     }
     vocabulary["vocab_size"] = len(tokenizer)
-    names = [item.name for item in dataclasses.fields(config_class)]
-    check_keys(list(recipe.model), [name for name in names if name not in vocabulary], "model.")
+    fields = dataclasses.fields(config_class)
+    known = {item.name: item.default for item in fields if item.name not in vocabulary}
+    check_keys(list(recipe.model), list(known), "model.")
+    check_types(recipe.model, known, "model.")
     model = model_class(config_class(**vocabulary, **recipe.model))
     knobs = model.generation_config
+    check_types(recipe.generation, knobs.to_dict(), "generation.")
     unused = knobs.update(**recipe.generation)
     check_keys(list(unused), list(knobs.to_dict()), "generation.")
     return model

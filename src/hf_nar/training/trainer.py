@@ -17,7 +17,7 @@ from hf_nar.data.batching import TokenBatchSampler
 from hf_nar.data.corpus import token_lengths
 from hf_nar.evaluation.quality import corpus_scores
 from hf_nar.inference import Translator
-from hf_nar.training.callbacks import JsonLinesLog
+from hf_nar.training.callbacks import EpochOrder, JsonLinesLog
 from hf_nar.training.config import NARTrainingArguments
 from hf_nar.training.schedules import KLBudgetSchedule
 
@@ -82,6 +82,7 @@ class NARTrainer(Seq2SeqTrainer):
         self.kl_budget = KLBudgetSchedule(args.kl_budget, args.kl_budget_hold)
         self.training_terms, self.validation_terms = RunningMeans(), RunningMeans()
         self.add_callback(JsonLinesLog())
+        self.add_callback(EpochOrder())
 
     def get_train_dataloader(self) -> DataLoader[Any]:
         """Return batches by token budget, dealt to the processes by accelerate."""

@@ -8,9 +8,10 @@ from tiny_runs import tiny_recipe
 
 from hf_nar.data.tokenizer import train_tokenizer
 from hf_nar.training.recipe import Recipe
-from hf_nar.training.run import build_model, training_arguments
+from hf_nar.training.run import FAMILIES, build_model, training_arguments
 
 RECIPES = sorted((Path(__file__).parents[3] / "training/recipes").glob("*.yaml"))
+KINDS = {"text", "json", "dataset"}
 
 
 @pytest.fixture
@@ -133,7 +134,7 @@ def test_bytes_that_are_no_text_are_refused(tmp_path):
 
 
 def test_yaml_and_back_gives_the_same_recipe(load, tmp_path):
-    recipe = load("training.learning_rate=1e-4", "data.folder=Übung")
+    recipe = load("training.learning_rate=1.0e-4", "data.folder=Übung")
     file = tmp_path / "again.yaml"
     file.write_text(recipe.to_yaml(), encoding="utf-8")
 
@@ -145,7 +146,9 @@ def test_the_recipes_of_this_project_load(file):
     recipe = Recipe.load(file, ["training.use_cpu=true"])
 
     assert training_arguments(recipe).max_steps > 0
-    assert recipe.data.corpus("train").kind == "text"
+    assert {recipe.data.corpus(part).kind for part in ("train", "validation")} <= KINDS
+    config_class, _ = FAMILIES[recipe.family]
+    assert config_class(**recipe.model).vocab_size
 
 
 def test_training_knobs_become_arguments_over_this_projects_defaults(load):
@@ -193,5 +196,24 @@ def test_a_wrong_model_is_refused_with_what_to_do(load, tokenizer, override, mes
 
 
 def test_a_given_vocabulary_size_in_the_model_section_is_refused(load, tokenizer):
-    with pytest.raises(ValueError, match="vocab_size"):
+    with pytest.raises(ValueError, match="`model.vocab_size`"):
         build_model(load("model.vocab_size=99"), tokenizer)
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("training.learning_rate=1e-4", "`training.learning_rate` in the recipe must be a number"),
+        ("training.tokens_per_batch=true", "must be a number; YAML takes 1.0e-4 for one"),
+        ("training.bf16=maybe", "`training.bf16` in the recipe must be true or false"),
+        ("model.d_model=wide", "`model.d_model` in the recipe must be a number"),
+        ("model.share_embeddings=1", "`model.share_embeddings` in the recipe must be true or"),
+        ("generation.num_refinement_iterations=x", "must be a number"),
+        ("generation.stop_early=maybe", "must be true or false"),
+    ],
+)
+def test_a_value_of_the_wrong_type_is_refused(load, tokenizer, override, message):
+    recipe = load(override)
+
+    with pytest.raises(ValueError, match=re.escape(message)):
+        (training_arguments(recipe), build_model(recipe, tokenizer))

@@ -1,0 +1,133 @@
+"""An exported folder works for someone who has transformers and torch, but not this package."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+from transformers import AutoTokenizer
+
+from hf_nar.remote_code.modeling_lanmt import LaNMTForConditionalGeneration
+from hf_nar.training.export import export_folder
+
+TEXTS = ["Ein Hund läuft im Schnee.", "Eine Katze", "Ein Vogel sitzt unter dem Baum."]
+
+SCRIPT = """
+import json, sys
+sys.modules["hf_nar"] = None  # importing it fails from here on
+folder, texts = sys.argv[1], json.loads(sys.argv[2])
+import torch
+from transformers import AutoModel, AutoModelForSeq2SeqLM, AutoTokenizer
+
+try:
+    import hf_nar
+except ImportError:
+    found = {"package": False}
+tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=True)
+safe = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+plain = AutoTokenizer.from_pretrained(folder)  # asks in a terminal, because of the model's code
+found["ids"] = tokenizer(texts)["input_ids"]
+found["safe_ids"] = safe(texts)["input_ids"]
+found["plain_ids"] = plain(texts)["input_ids"]
+batch = tokenizer(texts, return_tensors="pt", padding=True)
+for auto_class in (AutoModel, AutoModelForSeq2SeqLM):
+    model = auto_class.from_pretrained(folder, trust_remote_code=True, dtype=torch.float32).eval()
+    found[auto_class.__name__] = {
+        "module": type(model).__module__,
+        "knobs": model.generation_config.to_diff_dict(),
+        **{
+            str(count): model.generate(**batch, num_refinement_iterations=count).tolist()
+            for count in (0, 3)
+        },
+        "default": model.generate(**batch).tolist(),
+    }
+padding = torch.full_like(batch["input_ids"][:1], tokenizer.pad_token_id)
+found["padding"] = model.generate(
+    torch.cat([batch["input_ids"], padding]),
+    attention_mask=torch.cat([batch["attention_mask"], torch.zeros_like(padding)]),
+).tolist()
+print()
+print(json.dumps(found))
+"""
+
+
+@pytest.fixture(scope="module")
+def exported(tiny_folder, tmp_path_factory):
+    """Return an exported folder whose model says other things in each iteration."""
+    model = LaNMTForConditionalGeneration.from_pretrained(tiny_folder)
+    torch.manual_seed(0)
+    for part in (model.posterior_head, model.lm_head, model.latent_projection):
+        torch.nn.init.normal_(part.weight, std=1.0)
+    model.generation_config.num_refinement_iterations = 2
+    model.generation_config.collapse_repeats = False
+    folder = tmp_path_factory.mktemp("export") / "lanmt-1.5"  # a dot, as names on the Hub have
+    export_folder(model, AutoTokenizer.from_pretrained(tiny_folder), folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def found(exported, tmp_path_factory):
+    """Return what the other process found; it is started once."""
+    home = tmp_path_factory.mktemp("home")
+    own = {"HF_HOME": str(home), "HF_MODULES_CACHE": str(home / "modules")}
+    keep = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    result = subprocess.run(
+        [sys.executable, "-c", SCRIPT, str(exported), json.dumps(TEXTS)],
+        env={**keep, **own, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"},
+        cwd=home,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert result.returncode == 0, result.stderr[-3000:]
+    return json.loads(result.stdout.splitlines()[-1])
+
+
+@pytest.fixture
+def model(exported):
+    return LaNMTForConditionalGeneration.from_pretrained(exported, dtype=torch.float32).eval()
+
+
+@pytest.fixture
+def batch(exported):
+    tokenizer = AutoTokenizer.from_pretrained(exported)
+    return tokenizer(TEXTS, return_tensors="pt", padding=True)
+
+
+each_auto_class = pytest.mark.parametrize("auto_class", ["AutoModel", "AutoModelForSeq2SeqLM"])
+
+
+@each_auto_class
+def test_it_generates_the_same_tokens_with_the_code_in_the_folder(found, model, batch, auto_class):
+    drafts = [model.generate(**batch, num_refinement_iterations=n).tolist() for n in (0, 3)]
+
+    assert found["package"] is False
+    assert found[auto_class]["module"].startswith("transformers_modules.")
+    assert [found[auto_class][count] for count in ("0", "3")] == drafts
+    assert drafts[0] != drafts[1]
+
+
+@each_auto_class
+def test_knobs_come_with_the_folder(found, model, batch, auto_class):
+    knobs = found[auto_class]["knobs"]
+
+    assert knobs["num_refinement_iterations"] == 2
+    assert knobs["collapse_repeats"] is False
+    assert knobs["max_length"] == model.config.max_target_length
+    expected = model.generate(**batch, num_refinement_iterations=2, collapse_repeats=False)
+    assert found[auto_class]["default"] == expected.tolist()
+
+
+def test_the_tokenizer_needs_no_trust(found, batch, exported):
+    assert found["safe_ids"] == found["plain_ids"] == found["ids"]
+    assert found["ids"] == AutoTokenizer.from_pretrained(exported)(TEXTS)["input_ids"]
+
+
+def test_a_row_of_padding_changes_no_other_row(found):
+    *rows, empty = found["padding"]
+
+    assert rows == found["AutoModelForSeq2SeqLM"]["default"]
+    assert empty == [2] + [0] * (len(empty) - 1)

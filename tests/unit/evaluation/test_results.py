@@ -1,0 +1,90 @@
+import hashlib
+import json
+import shlex
+
+import pytest
+import torch
+
+from hf_nar.evaluation.results import environment, processor, weights_digest, write_results
+
+
+@pytest.fixture
+def file(tmp_path):
+    return tmp_path / "results.json"
+
+
+def write(file, kind, content, model="owner/name", arguments=("evaluate",)):
+    write_results(file, kind, model, list(arguments), content)
+    return json.loads(file.read_text("utf-8"))
+
+
+def test_kinds_stand_beside_each_other(file):
+    write(file, "quality", {"rows": [1]})
+
+    results = write(file, "latency", {"rows": [2]})
+
+    assert {kind: entry["rows"] for kind, entry in results.items()} == {
+        "quality": [1],
+        "latency": [2],
+    }
+
+
+def test_a_kind_is_replaced_as_a_whole(file):
+    write(file, "quality", {"rows": [1], "sentences": 3})
+
+    results = write(file, "quality", {"rows": [2]})
+
+    assert results["quality"]["rows"] == [2]
+    assert "sentences" not in results["quality"]
+
+
+def test_the_command_can_be_pasted_into_a_shell(file):
+    arguments = ["evaluate", "my model", "--source-file", "it's.de", "--iterations", "0,1"]
+
+    command = write(file, "quality", {}, arguments=arguments)["quality"]["command"]
+
+    assert shlex.split(command) == ["hf-nar", *arguments]
+    assert "'my model'" in command
+
+
+def test_the_weights_that_were_measured_are_named_by_their_digest(file, tmp_path):
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model/model.safetensors").write_bytes(b"weights")
+
+    results = write(file, "quality", {}, model=str(tmp_path / "model"))
+
+    assert results["quality"]["weights_sha256"] == hashlib.sha256(b"weights").hexdigest()
+    assert weights_digest(tmp_path) is None
+
+
+def test_text_of_any_language_stays_readable(file):
+    write(file, "quality", {"note": "Übung"})
+
+    assert "Übung" in file.read_text("utf-8")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [("{", "is no JSON .*Choose another `--output`"), ("[1]", "is no JSON object")],
+)
+def test_a_file_that_is_none_of_ours_is_refused_and_kept(file, text, message):
+    file.write_text(text)
+
+    with pytest.raises(ValueError, match=message):
+        write(file, "quality", {})
+    assert file.read_text() == text
+
+
+def test_a_missing_folder_is_an_os_error(tmp_path):
+    with pytest.raises(OSError, match="nowhere"):
+        write(tmp_path / "nowhere/results.json", "quality", {})
+
+
+def test_the_environment_names_hardware_and_versions():
+    facts = environment(torch.device("cpu"))
+
+    assert facts["torch"] == torch.__version__
+    assert facts["threads"] == torch.get_num_threads()
+    assert facts["device"] == processor()
+    assert facts["device"].endswith(" cores")
+    assert json.loads(json.dumps(facts)) == facts
