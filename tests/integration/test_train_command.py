@@ -11,6 +11,7 @@ from pathlib import Path
 
 import datasets
 import pytest
+import torch
 from safetensors.torch import load_file
 from tiny_runs import VALIDATION_PAIRS, tiny_pairs, write_recipe
 
@@ -144,6 +145,18 @@ def test_another_recipe_in_the_same_folder_is_refused_in_one_line(copied, capsys
     assert (copied / "run/recipe.yaml").read_text() == before
 
 
+def test_a_finished_run_is_exported_again_with_other_decoding_knobs(copied):
+    run = copied / "run"
+    before = shutil.copytree(run / "export", copied / "before")
+
+    code = train_again(copied, "generation.num_refinement_iterations=4")
+
+    knobs = json.loads((run / "export/generation_config.json").read_text())
+    assert code == 0
+    assert knobs["num_refinement_iterations"] == 4
+    assert same_weights(run / "export", before)
+
+
 @pytest.mark.parametrize("is_cut", [False, True], ids=["between", "while-saving"])
 def test_a_run_that_stopped_goes_on_to_the_same_weights(copied, is_cut):
     run = copied / "run"
@@ -159,6 +172,16 @@ def test_a_run_that_stopped_goes_on_to_the_same_weights(copied, is_cut):
     assert code == 0
     assert same_weights(run / "checkpoint-6", whole / "checkpoint-6")
     assert same_weights(run / "export", whole / "export")
+
+
+def test_a_recipe_gives_the_same_weights_wherever_it_is_run(finished, tmp_path):
+    torch.manual_seed(1)  # what another process may have drawn before
+    recipe = write_recipe(tmp_path)
+
+    code = main(["train", str(recipe), "training.average_checkpoints=2"])
+
+    assert code == 0
+    assert same_weights(tmp_path / "run/checkpoint-6", finished[0] / "run/checkpoint-6")
 
 
 def test_the_export_is_the_mean_of_the_last_checkpoints_where_that_is_no_worse(finished):

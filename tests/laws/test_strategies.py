@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from hf_nar.auto import MODEL_CLASSES
+from hf_nar.remote_code.generation_nar import refine_until_finished
 
 # Sizes of tiny networks; each config takes those that it has. Every `num_*_layers` is 1.
 TINY = {
@@ -207,6 +208,25 @@ def test_a_draft_that_repeats_is_finished(model, strategy):
         state = new
 
     assert repeated
+
+
+def test_a_finished_row_is_frozen(model, strategy):
+    source = model.encode(sentences(model, *LENGTHS))
+    draft = strategy.draft(model, source)
+    state = dataclasses.replace(draft, is_finished=torch.tensor([True, False, False, True]))
+
+    refined = refine_until_finished(strategy, model, source, state)
+
+    changes = 0
+    for row in range(len(LENGTHS)):
+        first, last = (s.tokens[row][s.target_mask[row]].tolist() for s in (draft, refined.state))
+        assert first == last or not state.is_finished[row]
+        changes += first != last
+    assert changes
+    assert refined.iterations[[0, 3]].tolist() == [0, 0]
+    free = refine_until_finished(strategy, model, source, draft).state
+    tokens = [s.tokens[row][s.target_mask[row]].tolist() for s in (draft, free) for row in (0, 3)]
+    assert tokens[:2] != tokens[2:]  # they would have changed
 
 
 def test_iterations_change_something_and_end(model, generate):

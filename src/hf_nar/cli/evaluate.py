@@ -9,6 +9,8 @@ from typing import Annotated
 
 import typer
 
+from hf_nar.cli.quiet import quiet_libraries
+
 HEADER = "iterations   BLEU   chrF  length ratio  exact length  repeats  mean iterations  seconds"
 
 
@@ -25,13 +27,16 @@ def evaluate(
     ] = None,
 ) -> None:
     """Translate a test set with several numbers of refinement iterations and score it."""
-    from hf_nar.cli.numbers import parse_numbers  # late: `hf-nar --help` must not load torch
+    from datasets.utils import disable_progress_bars  # late: `hf-nar --help` must not load torch
+    from hf_nar.cli.numbers import parse_numbers
     from hf_nar.data.corpus import load_corpus
     from hf_nar.data.corpus_config import CorpusConfig
     from hf_nar.evaluation.quality import example_traces, measure_quality
     from hf_nar.evaluation.results import environment, write_results
     from hf_nar.inference import Translator
 
+    quiet_libraries()
+    disable_progress_bars()
     counts = parse_numbers(iterations, "--iterations")
     corpus = load_corpus(CorpusConfig(source_file=source_file, target_file=target_file))
     if corpus.empty_dropped:

@@ -9,6 +9,8 @@ from typing import Annotated
 
 import typer
 
+from hf_nar.cli.quiet import quiet_libraries
+
 
 def latency(
     model: Annotated[str, typer.Argument(help="Folder or Hub id of a hf_nar model.")],
@@ -28,6 +30,7 @@ def latency(
     from hf_nar.evaluation.results import environment, write_results
     from hf_nar.inference import Translator
 
+    quiet_libraries()
     if threads < 1:
         raise ValueError(f"`--threads` must be at least 1, got {threads}.")
     torch.set_num_threads(threads)

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, TextIO
 
 import typer
 
+from hf_nar.cli.quiet import quiet_libraries
+
 if TYPE_CHECKING:
     from hf_nar.inference import TranslationTrace, Translator
 
@@ -66,7 +68,7 @@ def translate(
     A line that is too long for the model gives an empty line and a message, and exit code 1.
     """
     _check_files(text, input_file, output_file)
-    quiet_transformers()
+    quiet_libraries()
     from hf_nar.inference import Translator
 
     translator = Translator.from_pretrained(
@@ -82,16 +84,6 @@ def translate(
             progress.update(len(batch))
     if run.failed:
         raise typer.Exit(SOME_LINES_FAILED)
-
-
-def quiet_transformers() -> None:
-    """Keep the libraries' own notes and progress bars off the terminal."""
-    from huggingface_hub.utils import logging as hub_logging
-    from transformers.utils import logging
-
-    hub_logging.set_verbosity_error()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
 
 
 class _Run:

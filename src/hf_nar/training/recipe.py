@@ -93,6 +93,8 @@ class Recipe:
             OSError: If the file cannot be read.
             ValueError: If it is no YAML mapping, or a key is unknown or missing.
         """
+        if not file.is_file():
+            raise FileNotFoundError(f"The recipe must be a YAML file, but there is no {file}.")
         try:
             values = yaml.safe_load(file.read_text(encoding="utf-8"))
         except (yaml.YAMLError, UnicodeDecodeError) as error:

@@ -1,3 +1,5 @@
+from itertools import pairwise
+
 import pytest
 import sacrebleu
 import torch
@@ -75,7 +77,7 @@ def test_shares_are_counted_over_the_last_drafts(translator):
 
     quality, traces = measure_quality(translator, sources, references, 3, batch_size=3)
 
-    repeats = sum(a == b for draft in drafts for a, b in zip(draft, draft[1:], strict=False))
+    repeats = sum(a == b for draft in drafts for a, b in pairwise(draft))
     assert quality.repetition_share == round(repeats / sum(map(len, drafts)), 4)
     assert 0 < quality.repetition_share < 1
     right = sum(len(draft) == length for draft, length in zip(drafts, lengths, strict=True))

@@ -88,7 +88,7 @@ def test_a_damaged_file_is_named_in_one_sentence(tmp_path):
 
 
 def test_a_missing_file_is_named(tmp_path):
-    with pytest.raises(FileNotFoundError, match="must hold model.safetensors"):
+    with pytest.raises(FileNotFoundError, match=r"must hold model\.safetensors"):
         average_weights([tmp_path])
 
 

@@ -196,7 +196,7 @@ def test_a_wrong_model_is_refused_with_what_to_do(load, tokenizer, override, mes
 
 
 def test_a_given_vocabulary_size_in_the_model_section_is_refused(load, tokenizer):
-    with pytest.raises(ValueError, match="`model.vocab_size`"):
+    with pytest.raises(ValueError, match=r"`model\.vocab_size`"):
         build_model(load("model.vocab_size=99"), tokenizer)
 
 
