@@ -28,6 +28,7 @@ def evaluate(
 ) -> None:
     """Translate a test set with several numbers of refinement iterations and score it."""
     from datasets.utils import disable_progress_bars  # late: `hf-nar --help` must not load torch
+
     from hf_nar.cli.numbers import parse_numbers
     from hf_nar.data.corpus import load_corpus
     from hf_nar.data.corpus_config import CorpusConfig

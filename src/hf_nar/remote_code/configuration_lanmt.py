@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 
 from huggingface_hub.dataclasses import strict
 from transformers import PreTrainedConfig
+from transformers.activations import ACT2FN
 
 SIZES = (
     "vocab_size",
@@ -147,6 +148,11 @@ class LaNMTConfig(PreTrainedConfig):
             )
 
     def _check_ranges(self) -> None:
+        if self.activation_function not in ACT2FN:
+            raise ValueError(
+                f"`activation_function` must be one of {', '.join(sorted(ACT2FN))}; got "
+                f"{self.activation_function!r}."
+            )
         for name in SHARES:
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(

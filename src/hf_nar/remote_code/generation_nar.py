@@ -187,7 +187,7 @@ class NARGenerationMixin(GenerationMixin):
             )
         source_inputs = self._source_inputs(inputs, kwargs)
         knobs = self._decoding_knobs(generation_config, kwargs)
-        strategy = self._strategy(knobs)
+        strategy = self.build_strategy(knobs)
         source = self.encode(**source_inputs)
         draft = strategy.draft(self, source)
         refined = refine_until_finished(strategy, self, source, draft)
@@ -246,8 +246,12 @@ class NARGenerationMixin(GenerationMixin):
                 )
         return knobs
 
-    def _strategy(self, knobs: Any) -> RefinementStrategy:
-        """Build the strategy that the knobs ask for."""
+    def build_strategy(self, knobs: Any) -> RefinementStrategy:
+        """Return the strategy that a generation config asks for.
+
+        Raises:
+            ValueError: If it is unknown, or one of its knobs is out of its range.
+        """
         name = knobs.refinement or next(iter(self.refinements))
         if name not in self.refinements:
             raise ValueError(

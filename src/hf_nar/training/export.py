@@ -22,7 +22,7 @@ def export_folder(
     """Write config, generation config, tokenizer, code and safetensors weights.
 
     `AutoModel` and `AutoModelForSeq2SeqLM` load the folder with `trust_remote_code=True`;
-    `AutoTokenizer` without it.
+    `AutoTokenizer` with either value of that flag (without it, transformers asks in a terminal).
 
     Args:
         model: A model of this package. It keeps its dtype.

@@ -144,7 +144,7 @@ def build_model(recipe: Recipe, tokenizer: PreTrainedTokenizerFast) -> PreTraine
     """Return the recipe's network with new weights.
 
     Raises:
-        ValueError: If the family or a field of its config is unknown.
+        ValueError: If the family, a field of its config or a decoding knob is unknown or wrong.
     """
     if recipe.family not in FAMILIES:
         raise ValueError(f"`family` must be one of {', '.join(FAMILIES)}; got {recipe.family!r}.")
@@ -157,12 +157,14 @@ def build_model(recipe: Recipe, tokenizer: PreTrainedTokenizerFast) -> PreTraine
     known = {item.name: item.default for item in fields if item.name not in vocabulary}
     check_keys(list(recipe.model), list(known), "model.")
     check_types(recipe.model, known, "model.")
-    model = model_class(config_class(**vocabulary, **recipe.model))
+    model: Any = model_class(config_class(**vocabulary, **recipe.model))
     knobs = model.generation_config
     check_types(recipe.generation, knobs.to_dict(), "generation.")
     unused = knobs.update(**recipe.generation)
     check_keys(list(unused), list(knobs.to_dict()), "generation.")
-    return model
+    model.build_strategy(knobs)  # refuses a knob out of its range now, not after training
+    built: PreTrainedModel = model
+    return built
 
 
 def _tokenized(recipe: Recipe, tokenizer: PreTrainedTokenizerFast, part: str) -> TokenizedCorpus:

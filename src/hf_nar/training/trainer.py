@@ -80,6 +80,7 @@ class NARTrainer(Seq2SeqTrainer):
                 f"{len(self.validation_sources)} and {len(self.validation_references)}."
             )
         self.kl_budget = KLBudgetSchedule(args.kl_budget, args.kl_budget_hold)
+        self.last_kl_budget = self.kl_budget.budget
         self.training_terms, self.validation_terms = RunningMeans(), RunningMeans()
         self.add_callback(JsonLinesLog())
         self.add_callback(EpochOrder())
@@ -114,8 +115,8 @@ class NARTrainer(Seq2SeqTrainer):
     ) -> Any:
         """Return the loss, and keep its terms for the log."""
         if self._has_kl_budget:
-            budget = self.kl_budget.at(self.state.global_step, self.state.max_steps)
-            inputs = {**inputs, "kl_budget": budget}
+            self.last_kl_budget = self.kl_budget.at(self.state.global_step, self.state.max_steps)
+            inputs = {**inputs, "kl_budget": self.last_kl_budget}
         loss, outputs = super().compute_loss(model, inputs, return_outputs=True)
         terms = {name: outputs[name] for name in LOSS_TERMS if outputs.get(name) is not None}
         (self.training_terms if model.training else self.validation_terms).add(terms)
@@ -130,7 +131,7 @@ class NARTrainer(Seq2SeqTrainer):
         if "loss" in logs:
             logs.update(self._means(self.training_terms, ""))
             if self._has_kl_budget:
-                logs["kl_budget"] = self.kl_budget.at(self.state.global_step, self.state.max_steps)
+                logs["kl_budget"] = self.last_kl_budget
         super().log(logs, start_time)
 
     def _means(self, terms: RunningMeans, prefix: str) -> dict[str, float]:
