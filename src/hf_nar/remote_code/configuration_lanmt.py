@@ -62,8 +62,8 @@ class LaNMTConfig(PreTrainedConfig):
         init_std: Standard deviation of a new embedding; 0 stands for `d_model ** -0.5`.
 
     Raises:
-        TypeError: If a field is of the wrong type.
-        ValueError: If two fields contradict each other or one is out of its range.
+        ValueError: If a field is of the wrong type or out of its range, or two contradict each
+            other.
     """
 
     model_type: ClassVar[str] = "lanmt"
@@ -72,7 +72,6 @@ class LaNMTConfig(PreTrainedConfig):
         "kl_loss",
         "kl",
         "length_loss",
-        "num_tokens",
         "length_logits",
         "lengths",
         "prior_mean",
@@ -125,12 +124,15 @@ class LaNMTConfig(PreTrainedConfig):
     def _check_types(self) -> None:
         for name in SIZES:
             if type(getattr(self, name)) is not int:
-                raise TypeError(f"`{name}` must be an integer, got {getattr(self, name)!r}.")
+                raise ValueError(f"`{name}` must be an integer, got {getattr(self, name)!r}.")
         for name in RATES:
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int | float):
-                raise TypeError(f"`{name}` must be a number, got {value!r}.")
+                raise ValueError(f"`{name}` must be a number, got {value!r}.")
             setattr(self, name, float(value))
+        for name in ("share_embeddings", "tie_word_embeddings"):
+            if not isinstance(getattr(self, name), bool):
+                raise ValueError(f"`{name}` must be true or false, got {getattr(self, name)!r}.")
 
     def _check_sizes(self) -> None:
         for name in SIZES:
@@ -171,10 +173,8 @@ class LaNMTConfig(PreTrainedConfig):
                 raise ValueError(f"`{name}` must not be negative, got {getattr(self, name)}.")
 
     def _check_token_ids(self) -> None:
-        ids = {
-            name: getattr(self, name)
-            for name in ("pad_token_id", "eos_token_id", "bos_token_id", "mask_token_id")
-        }
+        names = ("pad", "eos", "bos", "unk", "mask")
+        ids = {f"{name}_token_id": getattr(self, f"{name}_token_id") for name in names}
         for name in ("pad_token_id", "eos_token_id"):
             if ids[name] is None:
                 raise ValueError(f"`{name}` must be set: lengths and masks are defined by it.")

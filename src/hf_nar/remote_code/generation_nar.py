@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import copy
-import difflib
-from dataclasses import dataclass, fields
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
@@ -13,6 +12,7 @@ from transformers import GenerationConfig
 from transformers.generation.utils import GenerationMixin
 from transformers.utils.generic import ModelOutput
 
+from .decoding_knobs import NAR_KNOBS, TOKEN_KNOBS, DecodingKnobs
 from .refinement_state import (
     RefinementState,
     RefinementStrategy,
@@ -20,52 +20,8 @@ from .refinement_state import (
     keep_finished,
 )
 
-# Decoding knobs of our own, with their defaults. They live in generation_config.json.
-NAR_KNOBS: dict[str, Any] = {
-    "refinement": None,  # None: the model's first strategy
-    "num_refinement_iterations": 1,
-    "stop_early": True,
-    "collapse_repeats": True,
-}
-
-# Knobs of autoregressive decoding that mean nothing here: values that change nothing, and what
-# to use instead.
-AUTOREGRESSIVE_KNOBS: dict[str, tuple[tuple[Any, ...], str]] = {
-    "num_beams": ((1,), "More work for a better translation is `num_refinement_iterations`."),
-    "num_beam_groups": ((1,), "More work is `num_refinement_iterations`."),
-    "do_sample": ((False,), "Decoding is deterministic; leave it out."),
-    "temperature": ((1.0,), "Decoding is deterministic; leave it out."),
-    "top_k": ((0, 50), "Decoding is deterministic; leave it out."),
-    "top_p": ((1.0,), "Decoding is deterministic; leave it out."),
-    "min_p": ((), "Decoding is deterministic; leave it out."),
-    "typical_p": ((1.0,), "Decoding is deterministic; leave it out."),
-    "num_return_sequences": ((1,), "One translation is made; see `history` for its drafts."),
-    "length_penalty": ((1.0,), "The length is predicted; `max_length` limits it."),
-    "min_length": ((0,), "The length is predicted; `max_length` limits it."),
-    "min_new_tokens": ((), "The length is predicted; `max_length` limits it."),
-    "repetition_penalty": ((1.0,), "`collapse_repeats=True` removes repeated tokens."),
-    "no_repeat_ngram_size": ((0,), "`collapse_repeats=True` removes repeated tokens."),
-    "early_stopping": ((False,), "A row stops when its draft repeats."),
-    "penalty_alpha": ((), "Decoding is deterministic; leave it out."),
-    "assistant_model": ((), "All tokens are made at once already."),
-    "prompt_lookup_num_tokens": ((), "All tokens are made at once already."),
-    "forced_bos_token_id": ((), "There is no first token to force."),
-    "output_scores": ((False,), "`return_dict_in_generate=True` gives token scores."),
-    "output_logits": ((False,), "`return_dict_in_generate=True` gives token scores."),
-}
-
 # What a data collator or Trainer passes along and decoding does not need.
 IGNORED_INPUTS = ("labels", "decoder_input_ids", "decoder_attention_mask", "synced_gpus")
-IGNORED_KNOBS = ("use_cache", "output_attentions", "output_hidden_states", "cache_implementation")
-USED_KNOBS = (
-    "max_length",
-    "max_new_tokens",
-    "return_dict_in_generate",
-    "pad_token_id",
-    "bos_token_id",
-    "eos_token_id",
-    "decoder_start_token_id",
-)
 
 
 @dataclass
@@ -186,7 +142,7 @@ class NARGenerationMixin(GenerationMixin):
                 "use return_dict_in_generate=True and read `history`."
             )
         source_inputs = self._source_inputs(inputs, kwargs)
-        knobs = self._decoding_knobs(generation_config, kwargs)
+        knobs = self.resolve_knobs(kwargs, generation_config)
         strategy = self.build_strategy(knobs)
         source = self.encode(**source_inputs)
         draft = strategy.draft(self, source)
@@ -211,43 +167,50 @@ class NARGenerationMixin(GenerationMixin):
             )
         for name in IGNORED_INPUTS:
             kwargs.pop(name, None)
-        return {
+        source = {
             "input_ids": inputs if input_ids is None else input_ids,
             "attention_mask": kwargs.pop("attention_mask", None),
             "target_lengths": kwargs.pop("target_lengths", None),
         }
+        self._check_source_inputs(**source)
+        return source
 
-    def _decoding_knobs(
-        self, generation_config: GenerationConfig | None, kwargs: dict[str, Any]
-    ) -> Any:
-        """Return the knobs in force: `kwargs`, then the given config, then the model's own."""
-        given = {name: value for name, value in kwargs.items() if value is not None}
-        known = {*NAR_KNOBS, *USED_KNOBS, *IGNORED_KNOBS, *AUTOREGRESSIVE_KNOBS}
-        for name in given:
-            if name not in known:
-                close = difflib.get_close_matches(name, sorted({*NAR_KNOBS, *USED_KNOBS}), n=1)
-                hint = f"did you mean `{close[0]}`?" if close else "leave it out."
-                raise ValueError(
-                    f"`generate` knows {', '.join([*NAR_KNOBS, *USED_KNOBS[:3]])}; got "
-                    f"`{name}`: {hint}"
-                )
-        knobs: Any = copy.deepcopy(generation_config or self.generation_config)
-        for name, default in NAR_KNOBS.items():
-            fallback = getattr(self.generation_config, name, default)
-            if getattr(knobs, name, None) is None:
-                setattr(knobs, name, fallback)
-        for name, value in given.items():
-            setattr(knobs, name, value)
-        for name, (neutral, hint) in AUTOREGRESSIVE_KNOBS.items():
-            value = getattr(knobs, name, None)
-            if value is not None and value not in neutral:
-                raise ValueError(
-                    f"`{name}` has no meaning for a non-autoregressive model; got {value!r}. {hint}"
-                )
-        return knobs
+    def _check_source_inputs(
+        self, input_ids: Tensor, attention_mask: Tensor | None, target_lengths: Tensor | None
+    ) -> None:
+        """Check the values that a network would otherwise fail on, or silently misread."""
+        vocabulary = self.config.vocab_size
+        if input_ids.numel() and not bool(((input_ids >= 0) & (input_ids < vocabulary)).all()):
+            raise ValueError(
+                f"`input_ids` must be in [0, {vocabulary}), the model's vocabulary, but are in "
+                f"[{int(input_ids.min())}, {int(input_ids.max())}]. Use the model's own tokenizer."
+            )
+        if attention_mask is not None and bool(
+            (attention_mask[:, 1:] > attention_mask[:, :-1]).any()
+        ):
+            raise ValueError(
+                "`attention_mask` must have its padding at the right, but a row has it elsewhere. "
+                "Tokenize with padding_side='right'."
+            )
+        if target_lengths is not None and (
+            not isinstance(target_lengths, Tensor)
+            or target_lengths.shape != input_ids.shape[:1]
+            or bool((target_lengths < 1).any())
+        ):
+            raise ValueError(
+                f"`target_lengths` must be a tensor of {len(input_ids)} lengths, one for each "
+                f"sentence and at least 1 for its end token; got {target_lengths!r}."
+            )
 
-    def build_strategy(self, knobs: Any) -> RefinementStrategy:
-        """Return the strategy that a generation config asks for.
+    def resolve_knobs(
+        self, call: Mapping[str, Any], config: GenerationConfig | None = None
+    ) -> DecodingKnobs:
+        """Return the knobs in force for a call; see `DecodingKnobs.resolve`."""
+        token_ids = {name: getattr(self.config, name) for name in TOKEN_KNOBS}
+        return DecodingKnobs.resolve(call, config, self.generation_config, token_ids)
+
+    def build_strategy(self, knobs: DecodingKnobs) -> RefinementStrategy:
+        """Return the strategy that the knobs ask for.
 
         Raises:
             ValueError: If it is unknown, or one of its knobs is out of its range.
@@ -259,15 +222,10 @@ class NARGenerationMixin(GenerationMixin):
                 f"{', '.join(self.refinements)}. See model.refinements."
             )
         limit = self.config.max_target_length
-        asked = knobs.max_new_tokens if knobs.max_new_tokens is not None else knobs.max_length
-        values = {
-            "iterations": knobs.num_refinement_iterations,
-            "stop_early": knobs.stop_early,
-            "max_length": limit if asked is None else min(asked, limit),
-        }
         strategy: Any = self.refinements[name]
-        accepted = {field.name for field in fields(strategy)}
         built: RefinementStrategy = strategy(
-            **{key: value for key, value in values.items() if key in accepted}
+            iterations=knobs.num_refinement_iterations,
+            stop_early=knobs.stop_early,
+            max_length=limit if knobs.max_length is None else knobs.max_length,
         )
         return built

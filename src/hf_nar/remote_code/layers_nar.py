@@ -180,11 +180,16 @@ class CrossLayer(GradientCheckpointingLayer):
         self,
         hidden: Tensor,
         mask: Tensor | None,
-        memory: KeysAndValues,
+        memory_key: Tensor,
+        memory_value: Tensor,
         memory_mask: Tensor | None,
     ) -> Tensor:
-        """Map `[batch, length, d_model]` to the same shape."""
+        """Map `[batch, length, d_model]` to the same shape.
+
+        Keys and values are arguments of their own: checkpointing finds no gradients in a tuple.
+        """
         hidden = hidden + self.dropout(self.self_attn(self.self_attn_norm(hidden), mask))
+        memory = (memory_key, memory_value)
         attended = self.cross_attn(self.cross_attn_norm(hidden), memory_mask, memory)
         hidden = hidden + self.dropout(attended)
         changed: Tensor = self.dropout(self.feed_forward(self.feed_forward_norm(hidden)))
@@ -239,8 +244,8 @@ class CrossEncoder(nn.Module):
     ) -> Tensor:
         """Map `[batch, length, d_model]` to the same shape, reading what `project_memory` gave."""
         first = hidden
-        for layer, keys_and_values in zip(self.layers, memory, strict=True):
-            hidden = layer(hidden, mask, keys_and_values, memory_mask)
+        for layer, (key, value) in zip(self.layers, memory, strict=True):
+            hidden = layer(hidden, mask, key, value, memory_mask)
             if self.skip_connect:
                 hidden = (first + hidden) * math.sqrt(0.5)
         normed: Tensor = self.norm(hidden)

@@ -30,7 +30,8 @@ class LengthPredictor(nn.Module):
             source_mask: True on real source tokens, `[batch, source_len]`.
         """
         weights = source_mask.to(hidden.dtype)
-        mean = (weights[:, None] @ hidden)[:, 0] / weights.sum(-1, keepdim=True).clamp(min=1)
+        weights = weights / weights.sum(-1, keepdim=True).clamp(min=1)
+        mean = (weights[:, None] @ hidden)[:, 0]  # [batch, d_model]
         logits: Tensor = self.classifier(mean)
         return logits
 

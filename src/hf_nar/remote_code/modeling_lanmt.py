@@ -34,7 +34,6 @@ class LaNMTOutput(ModelOutput):
         kl_loss: KL term with its budget, in nats for each source token, scalar.
         kl: KL divergence without a budget, in nats for each source token, scalar.
         length_loss: Cross-entropy of the length, in nats for each sentence, scalar.
-        num_tokens: Target tokens that the loss is a mean over, scalar.
         length_logits: `[batch, 2 * max_length_offset + 1]`.
         lengths: Target lengths of the logits, in tokens, `[batch]`.
         prior_mean: `[batch, source_len, latent_dim]`.
@@ -49,7 +48,6 @@ class LaNMTOutput(ModelOutput):
     kl_loss: Tensor | None = None
     kl: Tensor | None = None
     length_loss: Tensor | None = None
-    num_tokens: Tensor | None = None
     length_logits: Tensor | None = None
     lengths: Tensor | None = None
     prior_mean: Tensor | None = None
@@ -158,6 +156,20 @@ class LaNMTForConditionalGeneration(NARGenerationMixin, PreTrainedModel):
         """Replace the source embeddings, and the target's where they share one table."""
         self.source_embeddings = cast("nn.Embedding", value)
 
+    def resize_token_embeddings(self, *args: Any, **kwargs: Any) -> nn.Embedding:
+        """Resize the vocabulary of source, target and output together.
+
+        Raises:
+            ValueError: If source and target have embeddings of their own.
+        """
+        if not self.config.share_embeddings:
+            raise ValueError(
+                "The vocabulary can be resized only if source and target share embeddings, and "
+                "`share_embeddings` is False here. Make a new model with the size you need."
+            )
+        resized: nn.Embedding = super().resize_token_embeddings(*args, **kwargs)
+        return resized
+
     def get_output_embeddings(self) -> nn.Linear:
         """Return the output layer."""
         head: nn.Linear = self.lm_head
@@ -194,8 +206,7 @@ class LaNMTForConditionalGeneration(NARGenerationMixin, PreTrainedModel):
                 they are not given, they are predicted.
 
         Raises:
-            ValueError: If the source is longer than the model was made for, or empty, or has ids
-                outside the vocabulary.
+            ValueError: If the source is longer than the model was made for, or empty.
         """
         self._check_source(input_ids, attention_mask)
         is_pad = input_ids == self.config.pad_token_id
@@ -265,7 +276,7 @@ class LaNMTForConditionalGeneration(NARGenerationMixin, PreTrainedModel):
         They are at most `max_target_length`; a source without words has a target of length 1.
         """
         if source.target_lengths is not None:
-            return source.target_lengths.clamp(1, self.config.max_target_length)
+            return source.target_lengths.clamp(max=self.config.max_target_length)
         logits = self._length_logits(self.latent_projection(latent), source)
         lengths = self.length_predictor.most_likely_length(logits, source.lengths)
         return lengths.clamp(max=self.config.max_target_length).masked_fill(source.is_empty, 1)
@@ -318,7 +329,6 @@ class LaNMTForConditionalGeneration(NARGenerationMixin, PreTrainedModel):
         labels: Tensor | None = None,
         kl_budget: float | None = None,
         return_dict: bool | None = None,
-        **_: Any,
     ) -> LaNMTOutput | tuple[Tensor, ...]:
         """Return the loss and its terms, or, without labels, the logits of the first draft.
 
@@ -382,7 +392,6 @@ class LaNMTForConditionalGeneration(NARGenerationMixin, PreTrainedModel):
         output.kl_loss = (kl_sum / num_positions).detach()
         output.kl = ((kl * source.mask).sum() / num_positions).detach()
         output.length_loss = (length_sum / len(lengths)).detach()
-        output.num_tokens = num_tokens
         output.posterior_mean, output.posterior_std = posterior.mean, posterior.std
 
     def _check_labels(self, labels: Tensor) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+import torch
 from torch import Tensor
 
 from .refinement_state import (
@@ -38,6 +39,14 @@ class DeltaPosterior:
     stop_early: bool = True
 
     def __post_init__(self) -> None:
+        for name, value in (
+            ("num_refinement_iterations", self.iterations),
+            ("max_length", self.max_length),
+        ):
+            if type(value) is not int:
+                raise ValueError(f"`{name}` must be an integer, got {value!r}.")
+        if not isinstance(self.stop_early, bool):
+            raise ValueError(f"`stop_early` must be true or false, got {self.stop_early!r}.")
         if self.iterations < 0:
             raise ValueError(
                 f"`num_refinement_iterations` must be at least 0, got {self.iterations}. "
@@ -65,5 +74,5 @@ class DeltaPosterior:
         target_mask = real_positions(lengths)
         logits = network.decode(latent, lengths, source)
         tokens, scores = most_likely_tokens(logits, target_mask, network.pad_token_id)
-        nothing_finished = lengths < 0
-        return RefinementState(tokens, scores, target_mask, nothing_finished, latent)
+        is_finished = torch.zeros_like(lengths, dtype=torch.bool)
+        return RefinementState(tokens, scores, target_mask, is_finished, latent)

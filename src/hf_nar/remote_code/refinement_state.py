@@ -55,14 +55,15 @@ class RefinementState:
             `[batch, target_len]`.
         target_mask: True on real positions, False on padding, `[batch, target_len]`.
         is_finished: True for rows that another iteration would not change, `[batch]`.
-        latent: The latents that the draft was decoded from, `[batch, latent_len, latent_dim]`.
+        latent: The latents that the draft was decoded from, `[batch, latent_len, latent_dim]`;
+            None where a strategy has none.
     """
 
     tokens: Tensor
     scores: Tensor
     target_mask: Tensor
     is_finished: Tensor
-    latent: Tensor
+    latent: Tensor | None = None
 
     @property
     def lengths(self) -> Tensor:
@@ -141,13 +142,16 @@ def keep_finished(
         )
         return merged.masked_fill(~target_mask, padding)
 
+    latent = new.latent
+    if latent is not None and state.latent is not None:
+        latent = torch.where(keep[..., None], state.latent, latent)
     return replace(
         new,
         tokens=merge(state.tokens, new.tokens, pad_token_id),
         scores=merge(state.scores, new.scores, 0.0),
         target_mask=target_mask,
         is_finished=state.is_finished | new.is_finished,
-        latent=torch.where(keep[..., None], state.latent, new.latent),
+        latent=latent,
     )
 
 

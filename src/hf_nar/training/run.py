@@ -162,7 +162,9 @@ def build_model(recipe: Recipe, tokenizer: PreTrainedTokenizerFast) -> PreTraine
     check_types(recipe.generation, knobs.to_dict(), "generation.")
     unused = knobs.update(**recipe.generation)
     check_keys(list(unused), list(knobs.to_dict()), "generation.")
-    model.build_strategy(knobs)  # refuses a knob out of its range now, not after training
+    model.build_strategy(
+        model.resolve_knobs({})
+    )  # refuses a knob out of its range now, not after training
     built: PreTrainedModel = model
     return built
 

@@ -112,6 +112,22 @@ def test_every_knob_changes_something(model, knobs, other):
         ({"max_length": 0}, "`max_length` must be at least 1"),
         ({"streamer": object()}, "read `history`"),
         ({"logits_processor": [object()]}, "`logits_processor` must be empty"),
+        ({"num_refinement_iteration": None}, "did you mean `num_refinement_iterations`"),
+        ({"num_refinement_iterations": 1.5}, "`num_refinement_iterations` must be an integer"),
+        ({"max_length": 4.5}, "`max_length` must be an integer"),
+        ({"collapse_repeats": "no"}, "`collapse_repeats` must be True or False"),
+        ({"stop_early": 0}, "`stop_early` must be True or False"),
+        ({"eos_token_id": 9}, "`eos_token_id` must be the one that the model was trained with, 2"),
+        ({"output_attentions": True}, "`output_attentions` has no meaning"),
+        ({"suppress_tokens": [7]}, "`suppress_tokens` has no meaning"),
+        ({"target_lengths": [4]}, "`target_lengths` must be a tensor of 1 lengths"),
+        ({"target_lengths": torch.tensor([4, 4])}, "`target_lengths` must be a tensor of 1"),
+        ({"target_lengths": torch.tensor([0])}, "at least 1 for its end token"),
+        (
+            {"generation_config": GenerationConfig(num_refinement_iteration=0)},
+            "did you mean `num_refinement_iterations`",
+        ),
+        ({"generation_config": GenerationConfig(num_beams=4)}, "`num_beams` has no meaning"),
     ],
 )
 def test_wrong_knobs_are_refused_with_what_to_do(model, knobs, message):
@@ -185,3 +201,36 @@ def test_a_source_without_words_has_an_empty_translation(model, row):
 def test_a_source_of_one_token_and_a_source_at_the_limit_work(model):
     assert model.generate(torch.tensor([[7]])).shape[0] == 1
     assert model.generate(batch_of(30)).shape[1] <= 30
+
+
+def test_a_misspelt_knob_in_the_models_own_config_is_refused(model):
+    model.generation_config.colapse_repeats = False
+
+    with pytest.raises(ValueError, match="did you mean `collapse_repeats`"):
+        model.generate(batch_of(5))
+
+
+def test_a_length_of_the_call_wins_over_any_of_the_configs(model):
+    source = batch_of(12, 9)
+    config = GenerationConfig(max_new_tokens=20)
+    model.generation_config.max_length = 5
+
+    of_call = model.generate(source, generation_config=config, max_length=3)
+    of_config = model.generate(source, generation_config=GenerationConfig())
+
+    assert of_call.shape[1] <= 3
+    assert of_config.shape[1] <= 5
+
+
+@pytest.mark.parametrize(
+    ("source", "mask", "message"),
+    [
+        (torch.tensor([[7, 60]]), None, "in \\[0, 60\\), the model's vocabulary"),
+        (torch.tensor([[-1, 7]]), None, "Use the model's own tokenizer"),
+        (torch.tensor([[PAD, 7]]), torch.tensor([[0, 1]]), "padding_side='right'"),
+        (torch.tensor([[7, 8]]), torch.tensor([[1]]), "must have the shape of `input_ids`"),
+    ],
+)
+def test_a_source_that_would_be_misread_is_refused(model, source, mask, message):
+    with pytest.raises(ValueError, match=message):
+        model.generate(source, attention_mask=mask)

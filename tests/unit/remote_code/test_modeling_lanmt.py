@@ -111,13 +111,14 @@ def test_attention_looks_both_ways_without_a_mask():
     assert not torch.allclose(first, model.encode(changed).states[0, 0])
 
 
-def test_gradient_checkpointing_gives_the_same_gradients():
+@pytest.mark.parametrize("reentrant", [True, False])
+def test_gradient_checkpointing_gives_the_same_gradients(reentrant):
     gradients = []
     for checkpointing in (False, True):
         model = new_model(dropout=0.0, activation_dropout=0.0, attention_dropout=0.0).train()
         if checkpointing:
             enable = getattr(model, "activation_checkpointing_enable", None)  # the name of 5.23
-            (enable or model.gradient_checkpointing_enable)()
+            (enable or model.gradient_checkpointing_enable)({"use_reentrant": reentrant})
         torch.manual_seed(1)
         model(batch_of(6, 8), labels=batch_of(4, 7, padding=-100, seed=1)).loss.backward()
         gradients.append({name: value.grad for name, value in model.named_parameters()})
@@ -169,6 +170,16 @@ def test_resizing_the_vocabulary_keeps_training_possible():
     output = model(batch_of(6), labels=torch.tensor([[VOCABULARY + 7, EOS]]))
     assert output.logits.shape[-1] == VOCABULARY + 8 == model.config.vocab_size
     assert torch.isfinite(output.loss)
+
+
+def test_separate_vocabularies_cannot_be_resized_silently():
+    with pytest.raises(ValueError, match="only if source and target share embeddings"):
+        new_model(share_embeddings=False).resize_token_embeddings(VOCABULARY + 8)
+
+
+def test_a_misspelt_argument_is_refused():
+    with pytest.raises(TypeError, match="kl_bugdet"):
+        new_model()(batch_of(6), kl_bugdet=0.0)
 
 
 @pytest.mark.parametrize(
