@@ -133,6 +133,7 @@ class Translator:
             ValueError: As `translate`.
             TypeError: As `translate`.
         """
+        _check_batch_size(batch_size)
         if isinstance(texts, str):
             texts = [texts]
         if isinstance(texts, Sequence):
@@ -201,10 +202,7 @@ class Translator:
             read: Makes a result of a text, the output of `generate` and its row there.
             nothing: Makes the result of a text without words.
         """
-        if batch_size < 1:
-            raise ValueError(
-                f"`batch_size` must be at least 1, got {batch_size}. Use 1 for one by one."
-            )
+        _check_batch_size(batch_size)
         sources = self._tokenize(lines)
         self._check_lengths(sources)
         results = [nothing(line) for line in lines]
@@ -277,6 +275,13 @@ class Translator:
         frame = {tokenizer.pad_token_id, tokenizer.bos_token_id, tokenizer.eos_token_id}
         kept = [i for i in ids.tolist() if i not in frame]
         return [str(token) for token in tokenizer.convert_ids_to_tokens(kept)]
+
+
+def _check_batch_size(batch_size: int) -> None:
+    if batch_size < 1:
+        raise ValueError(
+            f"`batch_size` must be at least 1, got {batch_size}. Use 1 for one by one."
+        )
 
 
 def _as_dicts(translations: list[str]) -> list[dict[str, str]]:

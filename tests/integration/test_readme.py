@@ -36,9 +36,10 @@ def test_readme_prints_what_it_says(monkeypatch):
 
 
 @pytest.mark.parametrize("card", CARDS, ids=lambda card: card.parent.name)
-def test_the_quickstart_of_a_card_prints_what_it_says(card):
+def test_the_quickstart_of_a_card_prints_what_it_says(card, monkeypatch):
+    monkeypatch.chdir(ROOT)
     quickstart = BLOCK.findall(card.read_text(encoding="utf-8"))[0]
 
-    [(printed, said)] = run([quickstart], {"folder": str(card.parent)})
+    [(printed, said)] = run([quickstart], {})
 
     assert printed == said

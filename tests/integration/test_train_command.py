@@ -204,6 +204,10 @@ def test_the_export_is_the_mean_of_the_last_checkpoints_where_that_is_no_worse(f
         ("tokenizer.vocab_size=9000", "`vocab_size` must be at most"),
         ("data.max_target_tokens=1", "Raise the limits"),
         ("training.tokens_per_batch=3", "`max_tokens` must hold the longest pair"),
+        ("training.output_dir=elsewhere", "no key `training.output_dir`"),
+        ("training.label_smoothing_factor=0.1", "Set the model's `label_smoothing`"),
+        ("model.max_position_embeddings=6", "`data.max_source_tokens` must be at most 6"),
+        ("generation.num_beams=4", "`num_beams` has no meaning"),
     ],
 )
 def test_what_cannot_be_trained_is_said_in_one_line(tmp_path, capsys, override, message):
@@ -215,6 +219,37 @@ def test_what_cannot_be_trained_is_said_in_one_line(tmp_path, capsys, override, 
     assert code == 2
     assert message in error[-1]
     assert error[-1].startswith("hf-nar: error: ")
+
+
+def test_a_run_that_stopped_before_its_first_checkpoint_leaves_no_tokenizer_behind(tmp_path):
+    recipe = write_recipe(tmp_path)
+    assert main(["train", str(recipe), "training.tokens_per_batch=3"]) == 2
+    assert (tmp_path / "run/tokenizer").is_dir()
+
+    assert main(["train", str(recipe), "tokenizer.vocab_size=70"]) == 0
+
+    config = json.loads((tmp_path / "run/export/config.json").read_text())
+    assert config["vocab_size"] == 70
+
+
+def test_a_streamed_corpus_is_trained_on(tmp_path):
+    recipe = write_recipe(tmp_path)
+    rows = [{"de": source, "en": target} for source, target in tiny_pairs()[:100]]
+    (tmp_path / "rows").mkdir()
+    text = "".join(json.dumps(row) + "\n" for row in rows)
+    (tmp_path / "rows/train.jsonl").write_text(text, encoding="utf-8")
+    streamed = {
+        "dataset": str(tmp_path / "rows"),
+        "streaming": True,
+        "source_field": "de",
+        "target_field": "en",
+    }
+
+    code = main(["train", str(recipe), f"data.train={json.dumps(streamed)}"])
+
+    assert code == 0
+    entries = [entry for entry in log_of(tmp_path / "run") if "word_loss" in entry]
+    assert entries[-1]["word_loss"] < entries[0]["word_loss"]
 
 
 # Other processes

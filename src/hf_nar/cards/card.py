@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,6 +11,9 @@ from typing import Any
 from huggingface_hub import EvalResult, ModelCardData
 
 from hf_nar.cards.tables import hardware, latency_table, quality_table
+from hf_nar.evaluation.results import weights_digest
+from hf_nar.evaluation.traces import format_trace
+from hf_nar.inference import TranslationTrace
 
 RESULTS_FILE, TRAINING_FILE = "results.json", "training.json"
 
@@ -19,8 +21,9 @@ QUICKSTART = """\
 ```python
 from transformers import AutoModel, AutoTokenizer
 
+folder = "{folder}"  # or its id on the Hub
 tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=True)
-model = AutoModel.from_pretrained(folder, trust_remote_code=True)
+model = AutoModel.from_pretrained(folder, trust_remote_code=True, dtype="float32")
 ids = model.generate(**tokenizer([{example!r}], return_tensors="pt"))
 print(tokenizer.batch_decode(ids, skip_special_tokens=True))
 # {printed}
@@ -81,7 +84,31 @@ class ModelFacts:
             raise ValueError(
                 f"The recipe of {folder} must have `card.{missing[0]}`; add it and export again."
             )
+        digest = weights_digest(folder)
+        for section, command in (("quality", "evaluate"), ("latency", "latency")):
+            if results.get(section, {}).get("weights_sha256") != digest:
+                raise ValueError(
+                    f"{folder / RESULTS_FILE} must hold figures of the weights beside it, but its "
+                    f'"{section}" is not of these. Measure again with `hf-nar {command}`.'
+                )
         return cls(folder.resolve().name, card, training, results)
+
+    @property
+    def default_quality(self) -> Mapping[str, Any]:
+        """The figures of the decoding that the model has as its default.
+
+        Raises:
+            ValueError: If it was not measured.
+        """
+        quality = self.results["quality"]
+        for row in quality["rows"]:
+            if row["iterations"] == quality["default_iterations"]:
+                default: Mapping[str, Any] = row
+                return default
+        raise ValueError(
+            f"The results of {self.name} must have the model's own number of iterations, "
+            f"{quality['default_iterations']}. Measure it with `hf-nar evaluate --iterations`."
+        )
 
 
 def render_card(facts: ModelFacts) -> str:
@@ -105,15 +132,14 @@ def _read(file: Path) -> dict[str, Any]:
 
 
 def _metadata(facts: ModelFacts) -> str:
-    quality, card = facts.results["quality"], facts.card
-    best = max(quality["rows"], key=lambda row: row["bleu"])
+    quality, card, default = facts.results["quality"], facts.card, facts.default_quality
     result = EvalResult(
         task_type="translation",
         dataset_type=card.get("datasets", ["unknown"])[0],
         dataset_name=card.get("test_set", quality["source_file"]),
         metric_type="sacrebleu",
-        metric_value=best["bleu"],
-        metric_args={"signature": best["bleu_signature"]},
+        metric_value=default["bleu"],
+        metric_args={"signature": default["bleu_signature"]},
     )
     data = ModelCardData(
         language=card["language"],
@@ -135,8 +161,12 @@ def _summary(facts: ModelFacts) -> str:
 
 
 def _quickstart(facts: ModelFacts) -> str:
-    trace = facts.results["quality"]["traces"][0]
-    text = QUICKSTART.format(example=trace["source"], printed=[trace["translation"]])
+    example = facts.results["quality"]["example"]
+    text = QUICKSTART.format(
+        folder=f"model_cards/{facts.name}",
+        example=example["source"],
+        printed=[example["translation"]],
+    )
     return f"## Use\n\nWith `transformers` and `torch` alone:\n\n{text}"
 
 
@@ -145,7 +175,9 @@ def _quality(facts: ModelFacts) -> str:
     row = quality["rows"][0]
     return (
         f"## Quality\n\n{facts.card.get('test_set', quality['source_file'])}, "
-        f"{quality['sentences']} sentences.\n\n{quality_table(quality)}\n\n"
+        f"{quality['sentences']} sentences, {quality['dtype']}, repeated tokens dropped. The "
+        f"default of the model is {quality['default_iterations']} iteration(s).\n\n"
+        f"{quality_table(quality)}\n\n"
         f"BLEU: `{row['bleu_signature']}`. chrF: `{row['chrf_signature']}`. "
         f"Measured on {hardware(quality['environment'])}\n\n"
         f"```\n{quality['command']}\n```"
@@ -164,34 +196,17 @@ def _speed(facts: ModelFacts) -> str:
 
 
 def traces(facts: ModelFacts) -> str:
-    """Return the drafts of a few sentences as a text block, with the words that changed marked."""
-    lines = []
-    for trace in facts.results["quality"]["traces"]:
-        lines.append(f"source  {trace['source']}")
-        before: list[str] = []
-        for i, draft in enumerate(trace["drafts"]):
-            words = draft.split()
-            lines.append(f"draft {i} {_marked(before, words) if i else draft}")
-            before = words
-        lines.append("")
-    return "```\n" + "\n".join(lines).rstrip() + "\n```"
-
-
-def _marked(before: list[str], after: list[str]) -> str:
-    """Return the words of `after`, those that a draft changed in brackets."""
-    parts = []
-    matcher = difflib.SequenceMatcher(a=before, b=after, autojunk=False)
-    for kind, _, _, start, end in matcher.get_opcodes():
-        if start < end:
-            text = " ".join(after[start:end])
-            parts.append(text if kind == "equal" else f"[{text}]")
-    return " ".join(parts)
+    """Return the drafts of a few sentences as a text block, with what changed in brackets."""
+    examples = (TranslationTrace(**trace) for trace in facts.results["quality"]["traces"])
+    text = "\n".join(format_trace(example, colour=False) for example in examples)
+    return f"```\n{text.rstrip()}\n```"
 
 
 def _trace(facts: ModelFacts) -> str:
+    most = facts.results["quality"]["rows"][-1]["iterations"]
     return (
-        "## Drafts\n\nThe first sentences of the test set that an iteration changed; what changed "
-        f"is in brackets, repeated tokens are not yet dropped.\n\n{traces(facts)}"
+        f"## Drafts\n\nThe first sentences of the test set that one of {most} iterations changed; "
+        f"what changed is in brackets, repeated tokens are not yet dropped.\n\n{traces(facts)}"
     )
 
 
@@ -206,8 +221,8 @@ def _training(facts: ModelFacts) -> str:
         f"- {training['parameters'] / 1e6:.1f} million parameters, {training['steps']} steps, "
         f"{training['epochs']} epochs, {training['processes']} process(es) on "
         f"{training['device']}, {training['hours']} hours",
-        f"- Validation BLEU of these weights: {training['validation_bleu']}, "
-        f"{training['averaged_checkpoints']} checkpoint(s) averaged",
+        f"- Validation BLEU before the weights were rounded to {training['dtype']}: "
+        f"{training['validation_bleu']}; {training['averaged_checkpoints']} checkpoint(s) averaged",
         f"- Command: `{training['command']}`",
     ]
     return "## Training\n\n" + "\n".join(lines)

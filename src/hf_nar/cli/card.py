@@ -23,7 +23,10 @@ def card(
     from hf_nar.cards.card import ModelFacts, render_card  # late: `hf-nar --help` is fast
     from hf_nar.cards.readme import fill_readme
 
-    models = {folder: ModelFacts.load(folder) for folder in folders if folder.is_dir()}
+    for folder in folders:
+        if not folder.is_dir():
+            raise ValueError(f"A model folder must be a folder, but {folder} is none.")
+    models = {folder: ModelFacts.load(folder) for folder in folders}
     texts = {folder / CARD_FILE: render_card(facts) for folder, facts in models.items()}
     if readme:
         texts[readme] = fill_readme(readme.read_text(encoding="utf-8"), list(models.values()))

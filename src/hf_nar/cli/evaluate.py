@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -45,6 +45,8 @@ def evaluate(
     translator = Translator.from_pretrained(model, device=device)
     sources = [pair["source"] for pair in corpus.pairs]
     references = [pair["target"] for pair in corpus.pairs]
+    network: Any = translator.model
+    default = network.resolve_knobs({}).num_refinement_iterations
     rows = []
     print(HEADER)
     for count in counts:
@@ -68,6 +70,12 @@ def evaluate(
             "source_file": source_file.name,
             "target_file": target_file.name,
             "rows": [dataclasses.asdict(row) for row in rows],
-            "traces": example_traces(traces),
+            "dtype": str(translator.model.dtype).removeprefix("torch."),
+            "default_iterations": default,
+            "example": {
+                "source": sources[0],
+                "translation": translator.translate(sources[:1])[0],
+            },
+            "traces": [dataclasses.asdict(trace) for trace in example_traces(traces)],
         }
         write_results(output, "quality", model, sys.argv[1:], content)

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import difflib
 import io
-import math
 import sys
-import unicodedata
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from itertools import islice
@@ -18,12 +15,9 @@ import typer
 from hf_nar.cli.quiet import quiet_libraries
 
 if TYPE_CHECKING:
-    from hf_nar.inference import TranslationTrace, Translator
+    from hf_nar.inference import Translator
 
 SOME_LINES_FAILED = 1
-HIGHLIGHT, PLAIN = "\x1b[7m", "\x1b[0m"  # reverse video on and off
-WORD_START = "\u2581"  # how SentencePiece writes the space before a word
-JOINERS = {"\u200c", "\u200d"}  # invisible, but part of the spelling of several languages
 
 
 def translate(
@@ -116,70 +110,14 @@ class _Run:
         self.failed += len(too_long)
 
     def _answers(self, lines: list[str]) -> Iterable[str]:
+        from hf_nar.evaluation.traces import format_trace
+
         if not self.with_trace:
             return self.translator.translate(lines, self.batch_size)
         return (
             format_trace(trace, self.colour) if trace.source.strip() else ""
             for trace in self.translator.trace(lines, self.batch_size)
         )
-
-
-def format_trace(trace: TranslationTrace, colour: bool) -> str:
-    """Return the source, each draft with its changes marked, and the translation.
-
-    Args:
-        trace: What to show.
-        colour: Whether to mark changes by colour; otherwise [brackets] do.
-    """
-    rows = [("source", escape_controls(trace.source))]
-    previous: list[str] | None = None
-    for iteration, draft in enumerate(trace.drafts):
-        label = f"iteration {iteration}" if iteration else "draft"
-        rows.append((label, mark_changes(previous, draft, colour)))
-        previous = draft
-    rows.append(("translation", escape_controls(trace.translation)))
-    probability = math.exp(sum(trace.scores) / max(len(trace.scores), 1))
-    rows.append(("probability", f"{probability:.2f} (geometric mean over tokens)"))
-    return "".join(f"{label:<12} {text}\n" for label, text in rows)
-
-
-def mark_changes(previous: list[str] | None, draft: list[str], colour: bool) -> str:
-    """Join the tokens of a draft to text, marking those that the previous draft did not have.
-
-    Args:
-        previous: The draft before, or None to mark nothing.
-        draft: Vocabulary tokens.
-        colour: Whether to mark by colour; otherwise [brackets] do.
-    """
-    before, after = (HIGHLIGHT, PLAIN) if colour else ("[", "]")
-    text = ""
-    for changed, tokens in _runs(previous, draft):
-        joined = escape_controls("".join(tokens)).replace(WORD_START, " ")
-        words = joined.lstrip(" ")
-        space = " " * (len(joined) - len(words))
-        text += f"{space}{before}{words}{after}" if changed else joined
-    return text.strip(" ")
-
-
-def _runs(previous: list[str] | None, draft: list[str]) -> Iterator[tuple[bool, list[str]]]:
-    """Yield stretches of a draft and whether they are new."""
-    if previous is None:
-        yield False, draft
-        return
-    matcher = difflib.SequenceMatcher(a=previous, b=draft, autojunk=False)
-    for operation, _, _, start, end in matcher.get_opcodes():
-        if start < end:
-            yield operation != "equal", draft[start:end]
-
-
-def escape_controls(text: str) -> str:
-    """Write out characters that could steer a terminal or turn the direction of text."""
-    return "".join(
-        char.encode("unicode_escape").decode("ascii")
-        if unicodedata.category(char) in {"Cc", "Cf", "Cs", "Zl", "Zp"} and char not in JOINERS
-        else char
-        for char in text
-    )
 
 
 def _check_files(text: list[str] | None, input_file: Path | None, output_file: Path | None) -> None:

@@ -97,7 +97,11 @@ def _source(model: PreTrainedModel, length: int, batch_size: int) -> torch.Tenso
 def _generate(model: Any, source: torch.Tensor, count: int) -> None:
     lengths = torch.full((len(source),), source.shape[1], device=source.device)
     model.generate(
-        source, num_refinement_iterations=count, target_lengths=lengths, stop_early=False
+        source,
+        num_refinement_iterations=count,
+        target_lengths=lengths,
+        max_length=source.shape[1],
+        stop_early=False,
     )
 
 
@@ -116,8 +120,14 @@ def _wait(device: torch.device) -> None:
 
 
 def _gflop(model: PreTrainedModel, length: int, count: int, batch_size: int) -> float:
-    with FlopCounterMode(display=False) as counter:
-        _generate(model, _source(model, length, batch_size), count)
+    """Count operations with eager attention: the counter does not see those of fused ones."""
+    implementation = model.config._attn_implementation
+    model.set_attn_implementation("eager")
+    try:
+        with FlopCounterMode(display=False) as counter:
+            _generate(model, _source(model, length, batch_size), count)
+    finally:
+        model.set_attn_implementation(implementation)
     return float(counter.get_total_flops()) / 1e9
 
 

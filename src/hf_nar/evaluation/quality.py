@@ -7,14 +7,11 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any
 
 from sacrebleu.metrics.bleu import BLEU
 from sacrebleu.metrics.chrf import CHRF
 
 from hf_nar.inference import TranslationTrace, Translator
-
-WORD_START = "\u2581"  # how SentencePiece writes the space before a word
 
 
 @dataclass(frozen=True)
@@ -136,18 +133,10 @@ def measure_quality(
     return quality, traces
 
 
-def example_traces(traces: Sequence[TranslationTrace], count: int = 3) -> list[dict[str, Any]]:
-    """Return the first `count` traces that an iteration changed, their drafts as text.
+def example_traces(traces: Sequence[TranslationTrace], count: int = 3) -> list[TranslationTrace]:
+    """Return the first `count` traces that an iteration changed.
 
     They are the first ones and not chosen by hand, so that they show what is usual.
     """
-    changed = (trace for trace in traces if len(trace.drafts) > 1)
-    changed = (trace for trace in changed if trace.drafts[0] != trace.drafts[1])
-    return [
-        {
-            "source": trace.source,
-            "translation": trace.translation,
-            "drafts": ["".join(draft).replace(WORD_START, " ").strip() for draft in trace.drafts],
-        }
-        for trace in islice(changed, count)
-    ]
+    changed = (trace for trace in traces if trace.drafts[0] != trace.drafts[-1])
+    return list(islice(changed, count))

@@ -22,6 +22,12 @@ class JsonLinesLog(TrainerCallback):
     def __init__(self) -> None:
         self.started = time.monotonic()
 
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        """Write that a process began: the clock starts again."""
+        self.on_log(args, state, control, {"processes": args.world_size})
+
     def on_log(
         self,
         args: TrainingArguments,

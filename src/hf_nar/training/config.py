@@ -11,26 +11,34 @@ from transformers import Seq2SeqTrainingArguments
 class NARTrainingArguments(Seq2SeqTrainingArguments):
     """Arguments of the library's trainer, and those that it lacks.
 
-    Defaults that differ from the library's: `remove_unused_columns`, `save_strategy`,
-    `eval_strategy`, `metric_for_best_model`, `load_best_model_at_end`,
-    `ddp_find_unused_parameters`, `disable_tqdm` stays, `report_to`.
+    Defaults that differ from the library's: evaluation in batches of 32, nothing reported to a
+    tracker, all columns kept, no search for unused parameters. A recipe's differ further: see
+    `hf_nar.training.run.training_arguments`.
     """
 
     tokens_per_batch: int = field(
         default=4096,
         metadata={"help": "Tokens of one batch on one device: sentences x longest side."},
     )
-    kl_budget: float = field(
-        default=1.0, metadata={"help": "Free KL nats of each source position at the start."}
+    kl_budget: float | None = field(
+        default=None,
+        metadata={"help": "Free KL nats of each source position at the start; None: the model's."},
     )
     kl_budget_hold: float = field(
         default=0.5, metadata={"help": "Share of the run before the budget falls to 0."}
     )
-    validation_iterations: int = field(
-        default=1, metadata={"help": "Refinement iterations in validation decoding."}
+    validation_iterations: int | None = field(
+        default=None,
+        metadata={"help": "Refinement iterations in validation decoding; None: the model's."},
     )
     average_checkpoints: int = field(
         default=1, metadata={"help": "Average this many last checkpoints at the end; 1 is off."}
+    )
+    per_device_eval_batch_size: int = field(
+        default=32, metadata={"help": "Sentences of one batch in evaluation."}
+    )
+    report_to: str | list[str] | None = field(
+        default="none", metadata={"help": "Trackers, such as tensorboard."}
     )
     remove_unused_columns: bool = field(
         default=False, metadata={"help": "Drop columns that the model does not know."}
@@ -38,3 +46,18 @@ class NARTrainingArguments(Seq2SeqTrainingArguments):
     ddp_find_unused_parameters: bool | None = field(
         default=False, metadata={"help": "Look for parameters without gradient in each step."}
     )
+
+    def __post_init__(self) -> None:
+        for name in ("tokens_per_batch", "average_checkpoints"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"`{name}` must be at least 1, got {getattr(self, name)}.")
+        if self.validation_iterations is not None and self.validation_iterations < 0:
+            raise ValueError(
+                f"`validation_iterations` must be at least 0, got {self.validation_iterations}."
+            )
+        if self.label_smoothing_factor:
+            raise ValueError(
+                f"`label_smoothing_factor` must be 0, as the models smooth labels themselves; got "
+                f"{self.label_smoothing_factor}. Set the model's `label_smoothing`."
+            )
+        super().__post_init__()  # type: ignore[no-untyped-call]

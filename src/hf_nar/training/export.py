@@ -12,12 +12,14 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from hf_nar.data.tokenizer import save_tokenizer
 
+EXPORT_DTYPE = torch.bfloat16  # half the size, and the range of float32
+
 
 def export_folder(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerFast,
     folder: Path,
-    dtype: torch.dtype = torch.bfloat16,
+    dtype: torch.dtype = EXPORT_DTYPE,
 ) -> None:
     """Write config, generation config, tokenizer, code and safetensors weights.
 

@@ -161,6 +161,7 @@ def check_types(given: Mapping[str, Any], defaults: Mapping[str, Any], prefix: s
 
 
 def _build(part: type, values: Any, prefix: str) -> Any:
+    values = {} if values is None else values
     if not isinstance(values, Mapping):
         raise ValueError(f"`{prefix.rstrip('.')}` in the recipe must be a mapping, got {values!r}.")
     fields = dataclasses.fields(part)
@@ -172,7 +173,10 @@ def _build(part: type, values: Any, prefix: str) -> Any:
         )
         if not has_default and item.name not in values:
             raise ValueError(f"The recipe must set `{prefix}{item.name}`; it does not.")
-        expected = {"str": str, "int": int}.get(str(item.type), object)
+        is_section = str(item.type).startswith("Mapping")
+        if is_section and has_default and values.get(item.name, 0) is None:  # an empty section
+            values = {**values, item.name: {}}
+        expected = Mapping if is_section else {"str": str, "int": int}.get(str(item.type), object)
         if item.name in values and not isinstance(values[item.name], expected):
             raise ValueError(
                 f"`{prefix}{item.name}` in the recipe must be of type {item.type}, got "

@@ -5,9 +5,11 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, cast
 
 import torch
@@ -20,14 +22,14 @@ from transformers import (
 )
 
 from hf_nar.auto import load_tokenizer
-from hf_nar.data.corpus import TokenizedCorpus, load_corpus, tokenize_corpus
+from hf_nar.data.corpus import Corpus, TokenizedCorpus, load_corpus, tokenize_corpus
 from hf_nar.data.tokenizer import train_tokenizer
 from hf_nar.remote_code.configuration_lanmt import LaNMTConfig
 from hf_nar.remote_code.modeling_lanmt import LaNMTForConditionalGeneration
 from hf_nar.training.callbacks import LOG_FILE
 from hf_nar.training.checkpoint import average_weights, saved_checkpoints
 from hf_nar.training.config import NARTrainingArguments
-from hf_nar.training.export import export_folder
+from hf_nar.training.export import EXPORT_DTYPE, export_folder
 from hf_nar.training.recipe import Recipe, check_keys, check_types
 from hf_nar.training.trainer import NARTrainer
 
@@ -71,12 +73,12 @@ def train(recipe: Recipe, command: str) -> Result:
     checkpoints = _check_same_recipe(recipe, output)
     set_seed(arguments.seed)
     tokenizer = prepare_tokenizer(recipe, output)
-    with PartialState().main_process_first():
-        train_data = _tokenized(recipe, tokenizer, "train")
-        validation = load_corpus(recipe.data.corpus("validation"))
-        validation_data = _tokenized(recipe, tokenizer, "validation")
     model = build_model(recipe, tokenizer)
-    pairs = validation.pairs
+    with PartialState().main_process_first():
+        train_data, _ = _tokenized(recipe, tokenizer, "train")
+        validation_data, validation = _tokenized(recipe, tokenizer, "validation")
+    limit = model.config.max_position_embeddings
+    pairs = [pair for pair in validation.pairs if len(tokenizer(pair["source"]).input_ids) <= limit]
     trainer = NARTrainer(
         args=arguments,
         model=model,
@@ -105,19 +107,23 @@ def training_arguments(recipe: Recipe) -> NARTrainingArguments:
         ValueError: If the recipe names one that does not exist.
     """
     known = {i.name: i.default for i in dataclasses.fields(NARTrainingArguments) if i.init}
+    del known["output_dir"]  # the recipe's `output`
     check_keys(list(recipe.training), list(known), "training.")
     check_types(recipe.training, known, "training.")
     defaults: dict[str, Any] = {
-        "output_dir": recipe.output,
         "eval_strategy": "steps",
         "save_strategy": "steps",
         "metric_for_best_model": "bleu",
         "greater_is_better": True,
         "load_best_model_at_end": True,
-        "report_to": "none",
-        "per_device_eval_batch_size": 32,
     }
-    return NARTrainingArguments(**{**defaults, **recipe.training})
+    arguments = NARTrainingArguments(recipe.output, **{**defaults, **recipe.training})
+    if arguments.n_gpu > 1:
+        raise ValueError(
+            f"One process must train on one GPU, but this one sees {arguments.n_gpu}. Start "
+            f"`accelerate launch training/train.py`, or set CUDA_VISIBLE_DEVICES=0."
+        )
+    return arguments
 
 
 def prepare_tokenizer(recipe: Recipe, output: Path) -> PreTrainedTokenizerFast:
@@ -127,14 +133,17 @@ def prepare_tokenizer(recipe: Recipe, output: Path) -> PreTrainedTokenizerFast:
         folder = output / "tokenizer"
         name = str(folder)
         with PartialState().main_process_first():
-            if not (folder / "tokenizer.json").is_file():
+            if not folder.is_dir():
                 pairs = load_corpus(recipe.data.corpus("train")).pairs
-                train_tokenizer(
-                    (text for pair in pairs for text in (pair["source"], pair["target"])),
-                    folder,
-                    vocab_size=recipe.tokenizer.vocab_size,
-                    model_type=recipe.tokenizer.model_type,
-                )
+                with TemporaryDirectory(dir=output) as temporary:
+                    train_tokenizer(
+                        (text for pair in pairs for text in (pair["source"], pair["target"])),
+                        temporary,
+                        vocab_size=recipe.tokenizer.vocab_size,
+                        model_type=recipe.tokenizer.model_type,
+                    )
+                    Path(temporary).rename(folder)  # whole or not at all
+                    Path(temporary).mkdir()
     tokenizer = cast("PreTrainedTokenizerFast", load_tokenizer(name, None))
     tokenizer.model_max_length = recipe.data.max_source_tokens
     return tokenizer
@@ -157,7 +166,18 @@ def build_model(recipe: Recipe, tokenizer: PreTrainedTokenizerFast) -> PreTraine
     known = {item.name: item.default for item in fields if item.name not in vocabulary}
     check_keys(list(recipe.model), list(known), "model.")
     check_types(recipe.model, known, "model.")
-    model: Any = model_class(config_class(**vocabulary, **recipe.model))
+    config = config_class(**vocabulary, **recipe.model)
+    for name, limit in (
+        ("max_source_tokens", config.max_position_embeddings),
+        ("max_target_tokens", config.max_target_length),
+    ):
+        if getattr(recipe.data, name) > limit:
+            raise ValueError(
+                f"`data.{name}` must be at most {limit}, the longest that the model takes; got "
+                f"{getattr(recipe.data, name)}. Change it, `model.max_position_embeddings` or "
+                f"`model.max_target_length`."
+            )
+    model: Any = model_class(config)
     knobs = model.generation_config
     check_types(recipe.generation, knobs.to_dict(), "generation.")
     unused = knobs.update(**recipe.generation)
@@ -169,12 +189,14 @@ def build_model(recipe: Recipe, tokenizer: PreTrainedTokenizerFast) -> PreTraine
     return built
 
 
-def _tokenized(recipe: Recipe, tokenizer: PreTrainedTokenizerFast, part: str) -> TokenizedCorpus:
+def _tokenized(
+    recipe: Recipe, tokenizer: PreTrainedTokenizerFast, part: str
+) -> tuple[TokenizedCorpus, Corpus]:
     corpus = load_corpus(recipe.data.corpus(part))
     data = tokenize_corpus(
         corpus.pairs, tokenizer, recipe.data.max_source_tokens, recipe.data.max_target_tokens
     )
-    if PartialState().is_main_process:
+    if PartialState().is_main_process and data.kept is not None:  # a stream is not counted
         logger.warning(
             "%s: %s pairs kept, %s dropped for an empty side, %s for their length.",
             part,
@@ -182,7 +204,7 @@ def _tokenized(recipe: Recipe, tokenizer: PreTrainedTokenizerFast, part: str) ->
             corpus.empty_dropped,
             data.overlong_dropped,
         )
-    return data
+    return data, corpus
 
 
 def _check_same_recipe(recipe: Recipe, output: Path) -> list[Path]:
@@ -197,9 +219,13 @@ def _check_same_recipe(recipe: Recipe, output: Path) -> list[Path]:
         )
     if PartialState().is_main_process:
         output.mkdir(parents=True, exist_ok=True)
+        if is_other:  # of a run that stopped before its first checkpoint
+            (output / LOG_FILE).unlink(missing_ok=True)
+            shutil.rmtree(output / "tokenizer", ignore_errors=True)
         temporary = output / "recipe.yaml.new"
         temporary.write_text(recipe.to_yaml(), encoding="utf-8")
         temporary.replace(file)
+    PartialState().wait_for_everyone()
     return checkpoints
 
 
@@ -220,8 +246,18 @@ def _train_to_the_end(trainer: NARTrainer, model: PreTrainedModel, checkpoints: 
     logger.warning("This run has ended with %s; its model is exported again.", last)
     trainer.state = state
     best = state.best_model_checkpoint if trainer.args.load_best_model_at_end else None
-    folder = Path(best) if best and Path(best).is_dir() else last
-    model.load_state_dict(average_weights([folder]), strict=False)  # tied ones are saved once
+    _load_weights(model, average_weights([last.parent / Path(best).name if best else last]))
+
+
+def _load_weights(model: PreTrainedModel, weights: Mapping[str, torch.Tensor]) -> None:
+    """Load saved weights; those tied to others are saved once and tied again."""
+    missing, unexpected = model.load_state_dict(weights, strict=False)
+    missing = [name for name in missing if name not in model.all_tied_weights_keys]
+    if missing or unexpected:
+        raise ValueError(
+            f"A checkpoint must hold this model's weights, but {(missing + unexpected)[0]} "
+            f"{'is missing' if missing else 'is too much'}. Was it saved by another version?"
+        )
     model.tie_weights()
 
 
@@ -234,8 +270,7 @@ def _choose_weights(trainer: NARTrainer, model: PreTrainedModel, output: Path) -
     if wanted < 2 or len(folders) < 2:
         return Result(folder, bleu, 1)
     best = {name: value.clone() for name, value in model.state_dict().items()}
-    model.load_state_dict(average_weights(folders), strict=False)  # tied ones are saved once
-    model.tie_weights()
+    _load_weights(model, average_weights(folders))
     average_bleu = trainer.validation_bleu()
     if average_bleu >= bleu:
         return Result(folder, average_bleu, len(folders))
@@ -254,6 +289,7 @@ def _facts(
         "best_step": state.best_global_step,
         "validation_bleu": round(result.bleu, 2),
         "averaged_checkpoints": result.averaged,
+        "dtype": str(EXPORT_DTYPE).removeprefix("torch."),
         "parameters": model.num_parameters(),
         "processes": trainer.accelerator.num_processes,
         "device": trainer.accelerator.device.type,

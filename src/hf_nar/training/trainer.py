@@ -7,7 +7,8 @@ from typing import Any, cast
 
 import torch
 from accelerate.utils import gather_object
-from datasets import Dataset
+from datasets import IterableDataset
+from datasets.distributed import split_dataset_by_node
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from transformers import DataCollatorForSeq2Seq, PreTrainedTokenizerBase, Seq2SeqTrainer
@@ -15,6 +16,7 @@ from transformers.trainer_utils import EvalLoopOutput
 
 from hf_nar.data.batching import TokenBatchSampler
 from hf_nar.data.corpus import token_lengths
+from hf_nar.data.streaming import StreamedTokenBatches
 from hf_nar.evaluation.quality import corpus_scores
 from hf_nar.inference import Translator
 from hf_nar.training.callbacks import EpochOrder, JsonLinesLog
@@ -79,17 +81,24 @@ class NARTrainer(Seq2SeqTrainer):
                 f"`validation_sources` and `validation_references` must have the same length, got "
                 f"{len(self.validation_sources)} and {len(self.validation_references)}."
             )
-        self.kl_budget = KLBudgetSchedule(args.kl_budget, args.kl_budget_hold)
+        self.kl_budget = self._kl_budget_schedule()
         self.last_kl_budget = self.kl_budget.budget
+        self._is_validation = False
         self.training_terms, self.validation_terms = RunningMeans(), RunningMeans()
         self.add_callback(JsonLinesLog())
         self.add_callback(EpochOrder())
 
+    def _kl_budget_schedule(self) -> KLBudgetSchedule:
+        model: Any = self.model
+        of_model: float = getattr(model.config, "kl_budget", 0.0)
+        budget = of_model if self.args.kl_budget is None else self.args.kl_budget
+        return KLBudgetSchedule(budget, self.args.kl_budget_hold)
+
     def get_train_dataloader(self) -> DataLoader[Any]:
         """Return batches by token budget, dealt to the processes by accelerate."""
-        dataset = self.train_dataset
-        if not isinstance(dataset, Dataset):
-            return super().get_train_dataloader()
+        dataset: Any = self.train_dataset
+        if isinstance(dataset, IterableDataset):
+            return self._streamed_batches(dataset)
         sampler = TokenBatchSampler(
             token_lengths(dataset, "input_ids"),
             token_lengths(dataset, "labels"),
@@ -105,6 +114,13 @@ class NARTrainer(Seq2SeqTrainer):
         )
         prepared: DataLoader[Any] = self.accelerator.prepare(loader)
         return prepared
+
+    def _streamed_batches(self, dataset: IterableDataset) -> DataLoader[Any]:
+        """Return endless batches; each process reads its own share, so nothing is prepared."""
+        world, rank = self.accelerator.num_processes, self.accelerator.process_index
+        share = split_dataset_by_node(dataset, rank=rank, world_size=world)
+        batches = StreamedTokenBatches(share, self.args.tokens_per_batch, seed=self.args.seed)
+        return DataLoader(batches, batch_size=None, collate_fn=self.data_collator)
 
     def compute_loss(
         self,
@@ -139,6 +155,14 @@ class NARTrainer(Seq2SeqTrainer):
         reduced = self.accelerator.reduce(means, reduction="mean") if means else {}
         return {f"{prefix}{name}": round(value.item(), 4) for name, value in reduced.items()}
 
+    def evaluate(self, eval_dataset: Any = None, *args: Any, **kwargs: Any) -> dict[str, float]:
+        """Evaluate; BLEU is of the validation sentences, so only where no other set is given."""
+        self._is_validation = eval_dataset is None
+        try:
+            return super().evaluate(eval_dataset, *args, **kwargs)
+        finally:
+            self._is_validation = False
+
     def evaluation_loop(
         self, dataloader: DataLoader[Any], *args: Any, **kwargs: Any
     ) -> EvalLoopOutput:
@@ -147,7 +171,7 @@ class NARTrainer(Seq2SeqTrainer):
         prefix = kwargs.get("metric_key_prefix", "eval")
         metrics = dict(output.metrics or {})
         metrics.update(self._means(self.validation_terms, f"{prefix}_"))
-        if self.validation_sources:
+        if self.validation_sources and self._is_validation:
             metrics[f"{prefix}_bleu"] = self.validation_bleu()
         return output._replace(metrics=metrics)
 
@@ -162,7 +186,9 @@ class NARTrainer(Seq2SeqTrainer):
             num_refinement_iterations=self.args.validation_iterations,
         )
         mine = range(rank, len(self.validation_sources), world)
-        texts = translator.translate([self.validation_sources[i] for i in mine])
+        texts = translator.translate(
+            [self.validation_sources[i] for i in mine], self.args.per_device_eval_batch_size
+        )
         model.train(was_training)
         pairs: list[tuple[int, str]] = gather_object(list(zip(mine, texts, strict=True)))
         hypotheses = [text for _, text in sorted(pairs)]

@@ -95,7 +95,8 @@ def test_the_log_file_has_the_same_entries_as_json(make_trainer, tmp_path):
 
     lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines if "loss" in line] == [1, 2]
-    for line, entry in zip(lines, trainer.state.log_history, strict=True):
+    assert (lines[0]["step"], lines[0]["processes"]) == (0, 1)  # a process began
+    for line, entry in zip(lines[1:], trainer.state.log_history, strict=True):
         assert line.items() >= {k: v for k, v in entry.items() if k != "total_flos"}.items()
         assert line["seconds"] >= 0
 
@@ -219,3 +220,30 @@ def test_sources_and_references_must_be_as_many(tiny_model, tiny_tokenizer, tmp_
             validation_references=["a"],
             processing_class=tiny_tokenizer,
         )
+
+
+def test_without_a_budget_of_its_own_a_run_takes_the_models(make_trainer, tiny_model):
+    tiny_model.config.kl_budget = 0.25
+
+    assert make_trainer(max_steps=1).kl_budget.budget == 0.25
+    assert make_trainer(max_steps=1, kl_budget=2.0).kl_budget.budget == 2.0
+
+
+def test_bleu_is_of_the_validation_set_only(make_trainer, validation):
+    trainer = make_trainer(validation)
+
+    assert "eval_bleu" in trainer.evaluate()
+    assert "dev_bleu" not in trainer.evaluate(trainer.train_dataset, metric_key_prefix="dev")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"label_smoothing_factor": 0.1}, "Set the model's `label_smoothing`"),
+        ({"validation_iterations": -1}, "`validation_iterations` must be at least 0"),
+        ({"tokens_per_batch": 0}, "`tokens_per_batch` must be at least 1"),
+    ],
+)
+def test_wrong_arguments_are_refused(tmp_path, options, message):
+    with pytest.raises(ValueError, match=message):
+        NARTrainingArguments(output_dir=str(tmp_path), **options)
