@@ -1,0 +1,37 @@
+"""Every recipe of the project can be read, and its network and arguments be built."""
+
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from hf_nar.training.recipe import Recipe
+from hf_nar.training.run import build_model, training_arguments
+
+TRAINING = Path(__file__).parents[2] / "training"
+RECIPES = sorted((TRAINING / "recipes").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("file", RECIPES, ids=lambda file: file.stem)
+def test_a_recipe_can_be_built(file, tiny_tokenizer):
+    recipe = Recipe.load(file, ["training.use_cpu=true"])
+
+    with torch.device("meta"):  # shapes without memory
+        model = build_model(recipe, tiny_tokenizer)
+
+    assert model.num_parameters() > 1e6
+    assert training_arguments(recipe).max_steps > 0
+    assert recipe.data.corpus("train").kind == recipe.data.corpus("validation").kind
+    assert {"title", "language", "license"} <= recipe.card.keys()
+
+
+@pytest.mark.parametrize(
+    "file", sorted((TRAINING / "accelerate").glob("*.yaml")), ids=lambda file: file.stem
+)
+def test_an_accelerate_configuration_can_be_read(file):
+    from accelerate.commands.config.config_args import load_config_from_file
+
+    config = load_config_from_file(str(file))
+
+    assert config.to_dict() == {**config.to_dict(), **yaml.safe_load(file.read_text())}
