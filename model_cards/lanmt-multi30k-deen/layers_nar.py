@@ -1,0 +1,252 @@
+"""Attention and feed-forward blocks without a causal mask (Vaswani et al. 2017, pre-norm)."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedConfig
+from transformers.activations import ACT2FN
+from transformers.modeling_layers import GradientCheckpointingLayer
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+
+KeysAndValues = tuple[Tensor, Tensor]
+
+
+def sinusoidal_positions(length: int, d_model: int, like: Tensor) -> Tensor:
+    """Return position vectors, `[length, d_model]` (Vaswani et al. 2017, section 3.5).
+
+    They are computed where they are needed: a buffer that is not saved would be lost at load.
+
+    Args:
+        length: Number of positions, from 0.
+        d_model: Width, even.
+        like: Tensor whose device and dtype are used.
+    """
+    positions = torch.arange(length, device=like.device, dtype=torch.float32)
+    dimensions = torch.arange(0, d_model, 2, device=like.device, dtype=torch.float32)
+    angles = positions[:, None] * torch.exp(dimensions * (-math.log(10000.0) / d_model))
+    return torch.cat([angles.sin(), angles.cos()], dim=-1).to(like.dtype)
+
+
+def eager_attention(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    scaling: float,
+    dropout: float = 0.0,
+    **_: object,
+) -> tuple[Tensor, Tensor]:
+    """Attend with plain matrix products; differentiable twice.
+
+    Args:
+        module: The attention, for its training flag.
+        query: `[batch, heads, query_len, head_dim]`.
+        key: `[batch, heads, key_len, head_dim]`.
+        value: `[batch, heads, key_len, head_dim]`.
+        attention_mask: Added to the scores, `[batch, 1, query_len, key_len]`.
+        scaling: Factor of the scores.
+        dropout: Share of weights dropped in training.
+
+    Returns:
+        Output `[batch, query_len, heads, head_dim]` and weights `[batch, heads, query_len,
+        key_len]`.
+    """
+    scores = query @ key.transpose(2, 3) * scaling
+    if attention_mask is not None:
+        scores = scores + attention_mask
+    weights = scores.softmax(-1, dtype=torch.float32).to(query.dtype)
+    weights = nn.functional.dropout(weights, p=dropout, training=module.training)
+    return (weights @ value).transpose(1, 2).contiguous(), weights
+
+
+class Attention(nn.Module):
+    """Multi-head attention that never looks at order.
+
+    Args:
+        config: Gives `d_model`, `num_attention_heads`, `attention_dropout` and the
+            implementation that `from_pretrained(attn_implementation=...)` chose.
+        is_cross: Whether keys and values come from another sequence.
+    """
+
+    is_causal = False  # without it SDPA would mask the future whenever no mask is given
+
+    def __init__(self, config: PreTrainedConfig, is_cross: bool = False) -> None:
+        super().__init__()
+        self.config = config
+        self.num_heads = config.num_attention_heads
+        self.head_dim = config.d_model // config.num_attention_heads
+        self.scaling = self.head_dim**-0.5
+        self.dropout = config.attention_dropout
+        self.is_cross = is_cross
+        if is_cross:
+            self.q_proj = nn.Linear(config.d_model, config.d_model)
+            self.kv_proj = nn.Linear(config.d_model, 2 * config.d_model)
+        else:
+            self.qkv_proj = nn.Linear(config.d_model, 3 * config.d_model)
+        self.out_proj = nn.Linear(config.d_model, config.d_model)
+
+    def _heads(self, projected: Tensor, parts: int) -> tuple[Tensor, ...]:
+        """Cut `[batch, length, parts * d_model]` into `parts` of `[batch, heads, length, d]`."""
+        batch, length, _ = projected.shape
+        shape = (batch, length, parts, self.num_heads, self.head_dim)
+        return projected.view(shape).permute(2, 0, 3, 1, 4).unbind(0)
+
+    def project_memory(self, memory: Tensor) -> KeysAndValues:
+        """Return keys and values of `memory` `[batch, memory_len, d_model]`, once a sentence."""
+        key, value = self._heads(self.kv_proj(memory), 2)
+        return key, value
+
+    def forward(
+        self, hidden: Tensor, mask: Tensor | None, memory: KeysAndValues | None = None
+    ) -> Tensor:
+        """Attend from `hidden` to itself, or to `memory` in a cross-attention.
+
+        Args:
+            hidden: `[batch, length, d_model]`.
+            mask: As the attention implementation wants it; None where nothing is hidden.
+            memory: What `project_memory` gave.
+
+        Returns:
+            `[batch, length, d_model]`.
+        """
+        if memory is None:
+            query, key, value = self._heads(self.qkv_proj(hidden), 3)
+        else:
+            (query,) = self._heads(self.q_proj(hidden), 1)
+            key, value = memory
+        implementation = self.config._attn_implementation
+        attend = eager_attention
+        if implementation != "eager":
+            attend = ALL_ATTENTION_FUNCTIONS[implementation]
+        dropout = self.dropout if self.training else 0.0
+        output, _ = attend(self, query, key, value, mask, dropout=dropout, scaling=self.scaling)
+        projected: Tensor = self.out_proj(output.reshape(hidden.shape))
+        return projected
+
+
+class FeedForward(nn.Module):
+    """Two linear layers with an activation between them."""
+
+    def __init__(self, config: PreTrainedConfig) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(config.d_model, config.d_ff)
+        self.activation = ACT2FN[config.activation_function]
+        self.fc2 = nn.Linear(config.d_ff, config.d_model)
+        self.dropout = nn.Dropout(config.activation_dropout)
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        """Map `[batch, length, d_model]` to the same shape."""
+        output: Tensor = self.fc2(self.dropout(self.activation(self.fc1(hidden))))
+        return output
+
+
+class EncoderLayer(GradientCheckpointingLayer):
+    """Self-attention and feed-forward, each with layer norm before and a residual around."""
+
+    def __init__(self, config: PreTrainedConfig) -> None:
+        super().__init__()
+        self.self_attn_norm = nn.LayerNorm(config.d_model)
+        self.self_attn = Attention(config)
+        self.feed_forward_norm = nn.LayerNorm(config.d_model)
+        self.feed_forward = FeedForward(config)
+        self.dropout = nn.Dropout(config.dropout)
+
+    def forward(self, hidden: Tensor, mask: Tensor | None) -> Tensor:
+        """Map `[batch, length, d_model]` to the same shape."""
+        hidden = hidden + self.dropout(self.self_attn(self.self_attn_norm(hidden), mask))
+        changed: Tensor = self.dropout(self.feed_forward(self.feed_forward_norm(hidden)))
+        return hidden + changed
+
+
+class CrossLayer(GradientCheckpointingLayer):
+    """Self-attention, attention to a memory with weights of its own, and feed-forward."""
+
+    def __init__(self, config: PreTrainedConfig) -> None:
+        super().__init__()
+        self.self_attn_norm = nn.LayerNorm(config.d_model)
+        self.self_attn = Attention(config)
+        self.cross_attn_norm = nn.LayerNorm(config.d_model)
+        self.cross_attn = Attention(config, is_cross=True)
+        self.feed_forward_norm = nn.LayerNorm(config.d_model)
+        self.feed_forward = FeedForward(config)
+        self.dropout = nn.Dropout(config.dropout)
+
+    def forward(
+        self,
+        hidden: Tensor,
+        mask: Tensor | None,
+        memory_key: Tensor,
+        memory_value: Tensor,
+        memory_mask: Tensor | None,
+    ) -> Tensor:
+        """Map `[batch, length, d_model]` to the same shape.
+
+        Keys and values are arguments of their own: checkpointing finds no gradients in a tuple.
+        """
+        hidden = hidden + self.dropout(self.self_attn(self.self_attn_norm(hidden), mask))
+        memory = (memory_key, memory_value)
+        attended = self.cross_attn(self.cross_attn_norm(hidden), memory_mask, memory)
+        hidden = hidden + self.dropout(attended)
+        changed: Tensor = self.dropout(self.feed_forward(self.feed_forward_norm(hidden)))
+        return hidden + changed
+
+
+class Encoder(nn.Module):
+    """A stack of `EncoderLayer` with a final layer norm."""
+
+    def __init__(self, config: PreTrainedConfig, num_layers: int) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(EncoderLayer(config) for _ in range(num_layers))
+        self.norm = nn.LayerNorm(config.d_model)
+
+    def forward(self, hidden: Tensor, mask: Tensor | None) -> Tensor:
+        """Map `[batch, length, d_model]` to the same shape."""
+        for layer in self.layers:
+            hidden = layer(hidden, mask)
+        normed: Tensor = self.norm(hidden)
+        return normed
+
+
+class CrossEncoder(nn.Module):
+    """A stack of `CrossLayer` with a final layer norm.
+
+    Args:
+        config: Shape of the layers.
+        num_layers: How many.
+        skip_connect: Whether the stack's input is added after every layer, and the sum divided
+            by the square root of 2, as in the decoder of LaNMT.
+    """
+
+    def __init__(
+        self, config: PreTrainedConfig, num_layers: int, skip_connect: bool = False
+    ) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(CrossLayer(config) for _ in range(num_layers))
+        self.norm = nn.LayerNorm(config.d_model)
+        self.skip_connect = skip_connect
+
+    def project_memory(self, memory: Tensor) -> tuple[KeysAndValues, ...]:
+        """Return each layer's keys and values of `memory` `[batch, memory_len, d_model]`."""
+        attentions: list[Any] = [layer.cross_attn for layer in self.layers]
+        return tuple(attention.project_memory(memory) for attention in attentions)
+
+    def forward(
+        self,
+        hidden: Tensor,
+        mask: Tensor | None,
+        memory: tuple[KeysAndValues, ...],
+        memory_mask: Tensor | None,
+    ) -> Tensor:
+        """Map `[batch, length, d_model]` to the same shape, reading what `project_memory` gave."""
+        first = hidden
+        for layer, (key, value) in zip(self.layers, memory, strict=True):
+            hidden = layer(hidden, mask, key, value, memory_mask)
+            if self.skip_connect:
+                hidden = (first + hidden) * math.sqrt(0.5)
+        normed: Tensor = self.norm(hidden)
+        return normed

@@ -1,0 +1,48 @@
+"""Training terms as pure functions. Each is a sum in nats; the caller chooses the divisor."""
+
+from __future__ import annotations
+
+from torch import Tensor
+from torch.nn import functional
+
+IGNORED_LABEL = -100
+
+
+def word_loss_sum(logits: Tensor, labels: Tensor, label_smoothing: float) -> Tensor:
+    """Return the summed cross-entropy of all real target tokens, float32, scalar.
+
+    Args:
+        logits: `[batch, target_len, vocab]`.
+        labels: Token ids, -100 on padding, `[batch, target_len]`.
+        label_smoothing: Probability spread evenly over the whole vocabulary.
+    """
+    return functional.cross_entropy(
+        logits.flatten(0, 1).float(),
+        labels.flatten(),
+        ignore_index=IGNORED_LABEL,
+        label_smoothing=label_smoothing,
+        reduction="sum",
+    )
+
+
+def budgeted_kl_sum(kl: Tensor, source_mask: Tensor, kl_budget: float) -> Tensor:
+    """Return the summed KL term with a floor for each position (Shu et al. 2020, section 3.2).
+
+    A position below the budget counts as the budget and has no gradient.
+
+    Args:
+        kl: KL divergence of each position in nats, `[batch, source_len]`.
+        source_mask: True on real source tokens, `[batch, source_len]`.
+        kl_budget: Nats for one position that are free; 0 penalises all of it.
+    """
+    return (kl.clamp(min=kl_budget) * source_mask).sum()
+
+
+def length_loss_sum(length_logits: Tensor, target_class: Tensor) -> Tensor:
+    """Return the summed cross-entropy of the length offsets, float32, scalar.
+
+    Args:
+        length_logits: `[batch, classes]`.
+        target_class: `[batch]`.
+    """
+    return functional.cross_entropy(length_logits.float(), target_class, reduction="sum")

@@ -1,0 +1,403 @@
+"""LaNMT: a latent-variable model that translates all positions at once (Shu et al. 2020)."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, ClassVar, cast
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+from transformers import initialization as init
+from transformers.masking_utils import create_bidirectional_mask
+from transformers.utils.generic import ModelOutput
+
+from .configuration_lanmt import LaNMTConfig
+from .generation_nar import NARGenerationMixin
+from .latent_gaussian import DiagonalGaussian
+from .layers_nar import CrossEncoder, Encoder, KeysAndValues, sinusoidal_positions
+from .length_predictor import LengthPredictor, LengthTransform
+from .losses_nar import IGNORED_LABEL, budgeted_kl_sum, length_loss_sum, word_loss_sum
+from .refinement_delta_posterior import DeltaPosterior
+from .refinement_state import real_positions
+
+
+@dataclass
+class LaNMTOutput(ModelOutput):
+    """What `LaNMTForConditionalGeneration.forward` returns.
+
+    Args:
+        loss: Word, KL and length term together, in nats for each target token, scalar.
+        logits: `[batch, target_len, vocab]`.
+        word_loss: Label-smoothed cross-entropy, in nats for each target token, scalar.
+        kl_loss: KL term with its budget, in nats for each source token, scalar.
+        kl: KL divergence without a budget, in nats for each source token, scalar.
+        length_loss: Cross-entropy of the length, in nats for each sentence, scalar.
+        length_logits: `[batch, 2 * max_length_offset + 1]`.
+        lengths: Target lengths of the logits, in tokens, `[batch]`.
+        prior_mean: `[batch, source_len, latent_dim]`.
+        prior_std: `[batch, source_len, latent_dim]`.
+        posterior_mean: `[batch, source_len, latent_dim]`; only where labels were given.
+        posterior_std: `[batch, source_len, latent_dim]`; only where labels were given.
+    """
+
+    loss: Tensor | None = None
+    logits: Tensor | None = None
+    word_loss: Tensor | None = None
+    kl_loss: Tensor | None = None
+    kl: Tensor | None = None
+    length_loss: Tensor | None = None
+    length_logits: Tensor | None = None
+    lengths: Tensor | None = None
+    prior_mean: Tensor | None = None
+    prior_std: Tensor | None = None
+    posterior_mean: Tensor | None = None
+    posterior_std: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class EncodedSource:
+    """What is computed once for each sentence and read in every iteration.
+
+    Args:
+        embeddings: Source embeddings, where the posterior starts, `[batch, source_len, d_model]`.
+        states: Source states, `[batch, source_len, d_model]`.
+        mask: True on real source tokens, `[batch, source_len]`.
+        attention_mask: `mask` as the attention implementation wants it.
+        is_empty: True for rows with no token but special ones, `[batch]`.
+        decoder_memory: Keys and values of the states for each decoder layer.
+        target_lengths: Lengths to use instead of predicted ones, in tokens, `[batch]`.
+    """
+
+    embeddings: Tensor
+    states: Tensor
+    mask: Tensor
+    attention_mask: Any
+    is_empty: Tensor
+    decoder_memory: tuple[KeysAndValues, ...]
+    target_lengths: Tensor | None = None
+
+    @property
+    def lengths(self) -> Tensor:
+        """Real source tokens of each row, `[batch]`."""
+        return self.mask.sum(-1)
+
+
+class LaNMTForConditionalGeneration(NARGenerationMixin, PreTrainedModel):
+    """Latents of source length, a length predictor on them, and a decoder for all positions.
+
+    Differences from the authors' code, whose mistakes are not repeated: cross-attention has
+    weights of its own, the length transform is the paper's Gaussian, keys are not dropped as a
+    whole in training, and there is no start token. Differences from the paper: source and target
+    may share embeddings, also with the output layer.
+
+    Args:
+        config: Shape of the network.
+    """
+
+    config_class = LaNMTConfig
+    base_model_prefix = ""
+    main_input_name = "input_ids"
+    supports_gradient_checkpointing = True
+    accepts_loss_kwargs = False  # the loss is a mean over tokens; Trainer must not rescale it
+    _supports_sdpa = True
+    _no_split_modules = ["EncoderLayer", "CrossLayer"]  # noqa: RUF012  as the base class has it
+    refinements: ClassVar[dict[str, type]] = {"delta_posterior": DeltaPosterior}
+
+    def __init__(self, config: LaNMTConfig) -> None:
+        super().__init__(config)
+        self.generation_config = self.default_generation_config()
+        self.pad_token_id = int(config.pad_token_id or 0)
+        d_model = config.d_model
+        self.source_embeddings = nn.Embedding(config.vocab_size, d_model, config.pad_token_id)
+        if not config.share_embeddings:
+            self.target_embeddings = nn.Embedding(config.vocab_size, d_model, config.pad_token_id)
+        self.length_embeddings = nn.Embedding(config.max_target_length + 1, d_model)
+        self.prior = Encoder(config, config.num_prior_layers)
+        self.prior_head = nn.Linear(d_model, 2 * config.latent_dim)
+        self.target_encoder = Encoder(config, config.num_target_layers)
+        self.posterior = CrossEncoder(config, config.num_posterior_layers)
+        self.posterior_head = nn.Linear(d_model, 2 * config.latent_dim)
+        self.latent_projection = nn.Linear(config.latent_dim, d_model)
+        self.length_predictor = LengthPredictor(d_model, config.max_length_offset)
+        self.length_transform = LengthTransform(config.length_transform_std, config.std_floor)
+        self.decoder = CrossEncoder(config, config.num_decoder_layers, skip_connect=True)
+        self.lm_head = nn.Linear(d_model, config.vocab_size)
+        self.dropout = nn.Dropout(config.dropout)
+        table = "source" if config.share_embeddings else "target"
+        self._tied_weights_keys = {"lm_head.weight": f"{table}_embeddings.weight"}
+        self.post_init()  # type: ignore[no-untyped-call]
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        """Initialise one module that no checkpoint filled."""
+        if module in (self.prior_head, self.posterior_head):
+            init.normal_(module.weight, std=0.02)  # both start near each other: a small KL
+            init.zeros_(module.bias)
+        elif isinstance(module, nn.Linear):
+            init.xavier_uniform_(module.weight)
+            init.zeros_(module.bias)
+        elif isinstance(module, nn.Embedding):
+            init.normal_(module.weight, std=self.config.init_std or self.config.d_model**-0.5)
+            if module.padding_idx is not None:
+                init.zeros_(module.weight[module.padding_idx])
+        elif isinstance(module, nn.LayerNorm):
+            init.ones_(module.weight)
+            init.zeros_(module.bias)
+        elif isinstance(module, LengthTransform):
+            init.constant_(module.raw_std, module.first_raw_std)
+
+    def get_input_embeddings(self) -> nn.Embedding:
+        """Return the source embeddings."""
+        return self.source_embeddings
+
+    def set_input_embeddings(self, value: nn.Module) -> None:
+        """Replace the source embeddings, and the target's where they share one table."""
+        self.source_embeddings = cast("nn.Embedding", value)
+
+    def resize_token_embeddings(self, *args: Any, **kwargs: Any) -> nn.Embedding:
+        """Resize the vocabulary of source, target and output together.
+
+        Raises:
+            ValueError: If source and target have embeddings of their own.
+        """
+        if not self.config.share_embeddings:
+            raise ValueError(
+                "The vocabulary can be resized only if source and target share embeddings, and "
+                "`share_embeddings` is False here. Make a new model with the size you need."
+            )
+        resized: nn.Embedding = super().resize_token_embeddings(*args, **kwargs)
+        return resized
+
+    def get_output_embeddings(self) -> nn.Linear:
+        """Return the output layer."""
+        head: nn.Linear = self.lm_head
+        return head
+
+    def set_output_embeddings(self, value: nn.Linear) -> None:
+        """Replace the output layer."""
+        self.lm_head = value
+
+    def _embed(self, table: nn.Embedding, ids: Tensor) -> Tensor:
+        """Return scaled embeddings plus positions, `[batch, length, d_model]`."""
+        embedded = table(ids) * math.sqrt(self.config.d_model)
+        positions = sinusoidal_positions(ids.shape[1], self.config.d_model, like=embedded)
+        dropped: Tensor = self.dropout(embedded + positions)
+        return dropped
+
+    def _attention_mask(self, hidden: Tensor, mask: Tensor) -> Any:
+        """Return `mask` `[batch, length]` as the attention implementation wants it."""
+        return create_bidirectional_mask(self.config, hidden, mask)
+
+    def encode(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor | None = None,
+        target_lengths: Tensor | None = None,
+    ) -> EncodedSource:
+        """Encode the source once.
+
+        Args:
+            input_ids: `[batch, source_len]`.
+            attention_mask: 1 or True on real tokens, `[batch, source_len]`; where it is not given,
+                all that is not padding is real.
+            target_lengths: Known target lengths, in tokens with the end token, `[batch]`; where
+                they are not given, they are predicted.
+
+        Raises:
+            ValueError: If the source is longer than the model was made for, or empty.
+        """
+        self._check_source(input_ids, attention_mask)
+        is_pad = input_ids == self.config.pad_token_id
+        mask = ~is_pad if attention_mask is None else attention_mask.bool()
+        special = {self.config.pad_token_id, self.config.bos_token_id, self.config.eos_token_id}
+        special_ids = torch.tensor([i for i in special if i is not None], device=mask.device)
+        is_empty = ~(mask & ~torch.isin(input_ids, special_ids)).any(-1)
+        mask = mask.clone()
+        mask[:, 0] |= ~mask.any(-1)  # a row of padding only still needs one key to attend to
+        embeddings = self._embed(self.source_embeddings, input_ids)
+        wide_mask = self._attention_mask(embeddings, mask)
+        states = self.prior(embeddings, wide_mask)
+        memory = self.decoder.project_memory(states)
+        return EncodedSource(embeddings, states, mask, wide_mask, is_empty, memory, target_lengths)
+
+    def _check_source(self, input_ids: Tensor, attention_mask: Tensor | None) -> None:
+        limit = self.config.max_position_embeddings
+        if input_ids.ndim != 2 or 0 in input_ids.shape:
+            raise ValueError(
+                f"`input_ids` must have shape [batch, source_len] with at least one token, got "
+                f"{list(input_ids.shape)}. Tokenize with return_tensors='pt', padding=True."
+            )
+        if input_ids.shape[1] > limit:
+            raise ValueError(
+                f"Source has {input_ids.shape[1]} tokens, but the model takes at most {limit} "
+                f"(`max_position_embeddings`). Split the text or tokenize with truncation=True, "
+                f"max_length={limit}."
+            )
+        if attention_mask is not None and attention_mask.shape != input_ids.shape:
+            raise ValueError(
+                f"`attention_mask` must have the shape of `input_ids`, {list(input_ids.shape)}; "
+                f"got {list(attention_mask.shape)}."
+            )
+
+    def infer_prior(self, source: EncodedSource) -> DiagonalGaussian:
+        """Return p(z|x), one latent for each source position."""
+        head = self.prior_head(source.states)
+        return DiagonalGaussian.from_head(head, self.config.std_floor)
+
+    def infer_posterior(
+        self, tokens: Tensor, target_mask: Tensor, source: EncodedSource
+    ) -> DiagonalGaussian:
+        """Return q(z|x,y), one latent for each source position.
+
+        Args:
+            tokens: The target, `[batch, target_len]`.
+            target_mask: True on real positions, `[batch, target_len]`.
+            source: What `encode` gave.
+        """
+        share = self.config.share_embeddings
+        table = self.source_embeddings if share else self.target_embeddings
+        embedded = self._embed(table, tokens)
+        mask = self._attention_mask(embedded, target_mask)
+        target = self.target_encoder(embedded, mask)
+        memory = self.posterior.project_memory(target)
+        memory_mask = create_bidirectional_mask(self.config, source.embeddings, target_mask, target)
+        hidden = self.posterior(source.embeddings, source.attention_mask, memory, memory_mask)
+        return DiagonalGaussian.from_head(self.posterior_head(hidden), self.config.std_floor)
+
+    def _length_logits(self, projected: Tensor, source: EncodedSource) -> Tensor:
+        logits: Tensor = self.length_predictor(projected + source.states, source.mask)
+        return logits
+
+    def predict_length(self, latent: Tensor, source: EncodedSource) -> Tensor:
+        """Return the most likely target lengths, in tokens with the end token, `[batch]`.
+
+        They are at most `max_target_length`; a source without words has a target of length 1.
+        """
+        if source.target_lengths is not None:
+            return source.target_lengths.clamp(max=self.config.max_target_length)
+        logits = self._length_logits(self.latent_projection(latent), source)
+        lengths = self.length_predictor.most_likely_length(logits, source.lengths)
+        return lengths.clamp(max=self.config.max_target_length).masked_fill(source.is_empty, 1)
+
+    def decode(self, latent: Tensor, lengths: Tensor, source: EncodedSource) -> Tensor:
+        """Return logits `[batch, lengths.max(), vocab]` in which no special token can win.
+
+        Only the end token can win at the last position of each row, and only there: a length
+        counts the end token, so its place is known.
+
+        Args:
+            latent: `[batch, source_len, latent_dim]`.
+            lengths: In tokens with the end token, `[batch]`.
+            source: What `encode` gave.
+        """
+        target_mask = real_positions(lengths)
+        hidden = self._decode_hidden(self.latent_projection(latent), target_mask, source)
+        return self._allow_words_only(self.lm_head(hidden), lengths)
+
+    def _allow_words_only(self, logits: Tensor, lengths: Tensor) -> Tensor:
+        config = self.config
+        special = {config.pad_token_id, config.bos_token_id, config.eos_token_id}
+        special |= {config.unk_token_id, config.mask_token_id}
+        ids = torch.tensor([i for i in special if i is not None], device=logits.device)
+        lowest = torch.finfo(logits.dtype).min
+        logits = logits.index_fill(-1, ids, lowest)
+        rows = torch.arange(len(lengths), device=logits.device)
+        logits[rows, lengths - 1] = lowest
+        logits[rows, lengths - 1, config.eos_token_id] = 0.0
+        return logits
+
+    def _decode_hidden(
+        self, projected: Tensor, target_mask: Tensor, source: EncodedSource
+    ) -> Tensor:
+        """Run the decoder on projected latents; return `[batch, target_len, d_model]`."""
+        lengths, target_len = target_mask.sum(-1), target_mask.shape[1]
+        spread = self.length_transform(projected, source.mask, lengths, target_len)
+        positions = sinusoidal_positions(target_len, self.config.d_model, like=spread)
+        length = self.length_embeddings(lengths)[:, None]
+        hidden = self.dropout(spread * math.sqrt(0.5) + 0.5 * positions + 0.5 * length)
+        mask = self._attention_mask(hidden, target_mask)
+        memory_mask = create_bidirectional_mask(self.config, hidden, source.mask, source.states)
+        decoded: Tensor = self.decoder(hidden, mask, source.decoder_memory, memory_mask)
+        return decoded
+
+    def forward(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor | None = None,
+        labels: Tensor | None = None,
+        kl_budget: float | None = None,
+        return_dict: bool | None = None,
+    ) -> LaNMTOutput | tuple[Tensor, ...]:
+        """Return the loss and its terms, or, without labels, the logits of the first draft.
+
+        Args:
+            input_ids: `[batch, source_len]`.
+            attention_mask: 1 or True on real source tokens, `[batch, source_len]`.
+            labels: Target ids with the end token, -100 on padding, `[batch, target_len]`.
+            kl_budget: Nats of each source position that are not penalised; None takes the
+                config's.
+            return_dict: False returns a tuple.
+
+        Returns:
+            The terms of the evidence lower bound. In training the latents are a sample of the
+            posterior, in evaluation its mean, and without labels the prior's mean.
+
+        Raises:
+            ValueError: If the source or the labels are longer than the model was made for.
+        """
+        source = self.encode(input_ids, attention_mask)
+        prior = self.infer_prior(source)
+        output = LaNMTOutput(prior_mean=prior.mean, prior_std=prior.std)
+        if labels is None:
+            output.lengths = self.predict_length(prior.mean, source)
+            projected = self.latent_projection(prior.mean)
+            output.length_logits = self._length_logits(projected, source)
+            target_mask = real_positions(output.lengths)
+            output.logits = self.lm_head(self._decode_hidden(projected, target_mask, source))
+        else:
+            budget = self.config.kl_budget if kl_budget is None else kl_budget
+            self._add_loss(output, source, prior, labels, budget)
+        use_dict = self.config.return_dict if return_dict is None else return_dict
+        return output if use_dict else output.to_tuple()
+
+    def _add_loss(
+        self,
+        output: LaNMTOutput,
+        source: EncodedSource,
+        prior: DiagonalGaussian,
+        labels: Tensor,
+        kl_budget: float,
+    ) -> None:
+        """Fill in the loss and its terms."""
+        target_mask = labels != IGNORED_LABEL
+        tokens = labels.masked_fill(~target_mask, self.config.pad_token_id)
+        lengths = target_mask.sum(-1)
+        self._check_labels(labels)
+        posterior = self.infer_posterior(tokens, target_mask, source)
+        latent = posterior.sample() if self.training else posterior.mean
+        projected = self.latent_projection(latent)
+        logits = self.lm_head(self._decode_hidden(projected, target_mask, source))
+        length_logits = self._length_logits(projected, source)
+        kl = posterior.kl_to(prior)
+        num_tokens, num_positions = lengths.sum().clamp(min=1), source.mask.sum()
+        word_sum = word_loss_sum(logits, labels, self.config.label_smoothing)
+        kl_sum = budgeted_kl_sum(kl, source.mask, kl_budget)
+        target_class = self.length_predictor.target_class(source.lengths, lengths)
+        length_sum = length_loss_sum(length_logits, target_class)
+        output.loss = (word_sum + kl_sum + length_sum) / num_tokens
+        output.logits, output.length_logits, output.lengths = logits, length_logits, lengths
+        output.word_loss = (word_sum / num_tokens).detach()
+        output.kl_loss = (kl_sum / num_positions).detach()
+        output.kl = ((kl * source.mask).sum() / num_positions).detach()
+        output.length_loss = (length_sum / len(lengths)).detach()
+        output.posterior_mean, output.posterior_std = posterior.mean, posterior.std
+
+    def _check_labels(self, labels: Tensor) -> None:
+        limit = self.config.max_target_length
+        if labels.shape[1] > limit:
+            raise ValueError(
+                f"Labels have {labels.shape[1]} tokens, but the model makes at most {limit} "
+                f"(`max_target_length`). Drop or split such pairs."
+            )

@@ -1,0 +1,181 @@
+"""What a refinement strategy reads and writes, and the rules that all of them share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+
+class Gaussian(Protocol):
+    """What a strategy may know of a distribution over latents."""
+
+    @property
+    def mean(self) -> Tensor:
+        """Mean, `[batch, latent_len, latent_dim]`."""
+
+    @property
+    def std(self) -> Tensor:
+        """Standard deviation, `[batch, latent_len, latent_dim]`."""
+
+
+class LatentNetwork(Protocol):
+    """All that a latent-space strategy may ask of a network.
+
+    `source` is what the network's `encode` gave; a strategy hands it on without looking inside.
+    """
+
+    pad_token_id: int
+
+    def infer_prior(self, source: Any) -> Gaussian:
+        """Return p(z|x)."""
+
+    def infer_posterior(self, tokens: Tensor, target_mask: Tensor, source: Any) -> Gaussian:
+        """Return q(z|x,y) for drafts `[batch, target_len]`."""
+
+    def predict_length(self, latent: Tensor, source: Any) -> Tensor:
+        """Return the most likely target lengths, in tokens with the end token, `[batch]`."""
+
+    def decode(self, latent: Tensor, lengths: Tensor, source: Any) -> Tensor:
+        """Return logits `[batch, target_len, vocab]` in which no special token can win.
+
+        Only the end token can win at the last position of each row, and only there.
+        """
+
+
+@dataclass(frozen=True)
+class RefinementState:
+    """One draft translation for each row. Masks are boolean.
+
+    Args:
+        tokens: The draft, padding after its end, `[batch, target_len]`.
+        scores: Natural-log probability of each token, float32, 0 on padding,
+            `[batch, target_len]`.
+        target_mask: True on real positions, False on padding, `[batch, target_len]`.
+        is_finished: True for rows that another iteration would not change, `[batch]`.
+        latent: The latents that the draft was decoded from, `[batch, latent_len, latent_dim]`;
+            None where a strategy has none.
+    """
+
+    tokens: Tensor
+    scores: Tensor
+    target_mask: Tensor
+    is_finished: Tensor
+    latent: Tensor | None = None
+
+    @property
+    def lengths(self) -> Tensor:
+        """Real tokens of each row, `[batch]`."""
+        return self.target_mask.sum(-1)
+
+
+class RefinementStrategy(Protocol):
+    """One algorithm of one paper. Frozen: everything that changes is in the state."""
+
+    @property
+    def iterations(self) -> int:
+        """How often `refine` is called at most."""
+
+    @property
+    def stop_early(self) -> bool:
+        """Whether a row that is finished is left as it is."""
+
+    def draft(self, network: Any, source: Any) -> RefinementState:
+        """Return the first draft, before any refinement."""
+
+    def refine(self, network: Any, source: Any, state: RefinementState) -> RefinementState:
+        """Run one iteration. Pure: same inputs, same output; `state` is not changed."""
+
+
+def real_positions(lengths: Tensor) -> Tensor:
+    """Return True on the first `lengths[i]` positions of row i, `[batch, lengths.max()]`."""
+    width = int(lengths.max())
+    return torch.arange(width, device=lengths.device) < lengths[:, None]
+
+
+def most_likely_tokens(
+    logits: Tensor, target_mask: Tensor, pad_token_id: int
+) -> tuple[Tensor, Tensor]:
+    """Pick the best token of each real position.
+
+    Args:
+        logits: `[batch, target_len, vocab]`.
+        target_mask: True on real positions, `[batch, target_len]`.
+        pad_token_id: Put on all other positions.
+
+    Returns:
+        Tokens and their natural-log probabilities in float32 (0 on padding), both
+        `[batch, target_len]`.
+    """
+    best, tokens = logits.max(-1)
+    scores = best.float() - logits.float().logsumexp(-1)
+    return tokens.masked_fill(~target_mask, pad_token_id), scores.masked_fill(~target_mask, 0.0)
+
+
+def same_draft(state: RefinementState, other: RefinementState) -> Tensor:
+    """Return True for rows whose tokens agree, `[batch]`; the two may be padded differently."""
+    width = min(state.tokens.shape[1], other.tokens.shape[1])
+    differs = state.tokens[:, :width] != other.tokens[:, :width]
+    differs &= state.target_mask[:, :width] & other.target_mask[:, :width]
+    return ~differs.any(-1) & (state.lengths == other.lengths)
+
+
+def set_width(values: Tensor, width: int, value: float) -> Tensor:
+    """Return `[batch, target_len]` cut, or widened with `value`, to `[batch, width]`."""
+    return torch.nn.functional.pad(values, (0, width - values.shape[1]), value=value)
+
+
+def keep_finished(
+    state: RefinementState, new: RefinementState, pad_token_id: int
+) -> RefinementState:
+    """Return `new`, but `state` on the rows that were finished before; no wider than needed."""
+    keep = state.is_finished[:, None]
+    lengths = torch.where(state.is_finished, state.lengths, new.lengths)
+    target_mask = real_positions(lengths)
+    width = target_mask.shape[1]
+
+    def merge(old_values: Tensor, new_values: Tensor, padding: float) -> Tensor:
+        merged = torch.where(
+            keep, set_width(old_values, width, padding), set_width(new_values, width, padding)
+        )
+        return merged.masked_fill(~target_mask, padding)
+
+    latent = new.latent
+    if latent is not None and state.latent is not None:
+        latent = torch.where(keep[..., None], state.latent, latent)
+    return replace(
+        new,
+        tokens=merge(state.tokens, new.tokens, pad_token_id),
+        scores=merge(state.scores, new.scores, 0.0),
+        target_mask=target_mask,
+        is_finished=state.is_finished | new.is_finished,
+        latent=latent,
+    )
+
+
+def collapse_repeats(
+    tokens: Tensor, scores: Tensor, target_mask: Tensor, pad_token_id: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Drop every token that equals the one before it.
+
+    Repetition is the typical mistake of a parallel decoder; both LaNMT papers report BLEU after
+    this rule. A word that is rightly doubled is lost, too.
+
+    Args:
+        tokens: `[batch, target_len]`.
+        scores: `[batch, target_len]`.
+        target_mask: True on real positions, `[batch, target_len]`.
+        pad_token_id: Put after the end.
+
+    Returns:
+        Tokens, scores and mask of what is left, moved to the front, `[batch, new_len]`.
+    """
+    keep = target_mask.clone()
+    keep[:, 1:] &= tokens[:, 1:] != tokens[:, :-1]
+    order = (~keep).to(torch.uint8).argsort(dim=-1, stable=True)  # kept positions first, in order
+    mask = real_positions(keep.sum(-1))
+    order = order[:, : mask.shape[1]]
+    tokens = tokens.gather(1, order).masked_fill(~mask, pad_token_id)
+    return tokens, scores.gather(1, order).masked_fill(~mask, 0.0), mask
