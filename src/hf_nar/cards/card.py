@@ -24,7 +24,8 @@ from transformers import AutoModel, AutoTokenizer
 folder = "{folder}"  # or its id on the Hub
 tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=True)
 model = AutoModel.from_pretrained(folder, trust_remote_code=True, dtype="float32")
-ids = model.generate(**tokenizer([{example!r}], return_tensors="pt"))
+sentences = [{example}]
+ids = model.generate(**tokenizer(sentences, return_tensors="pt"))
 print(tokenizer.batch_decode(ids, skip_special_tokens=True))
 # {printed}
 ```"""
@@ -33,9 +34,9 @@ DECODING = """\
 ```python
 output = model.generate(
     **inputs,
-    num_refinement_iterations=4,   # 0 decodes from the prior mean; more may be better, and slower
-    collapse_repeats=True,         # drop a token that repeats the one before it
-    max_length=64,                 # longest translation, in tokens
+    num_refinement_iterations=4,  # 0 decodes from the prior mean; more may be better, and slower
+    collapse_repeats=True,  # drop a token that repeats the one before it
+    max_length=64,  # longest translation, in tokens
     return_dict_in_generate=True,
 )
 output.sequences, output.scores, output.lengths, output.iterations, output.history
@@ -164,7 +165,7 @@ def _quickstart(facts: ModelFacts) -> str:
     example = facts.results["quality"]["example"]
     text = QUICKSTART.format(
         folder=f"model_cards/{facts.name}",
-        example=example["source"],
+        example=json.dumps(example["source"], ensure_ascii=False),
         printed=[example["translation"]],
     )
     return f"## Use\n\nWith `transformers` and `torch` alone:\n\n{text}"
