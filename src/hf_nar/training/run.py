@@ -136,14 +136,14 @@ def prepare_tokenizer(recipe: Recipe, output: Path) -> PreTrainedTokenizerFast:
             if not folder.is_dir():
                 pairs = load_corpus(recipe.data.corpus("train")).pairs
                 with TemporaryDirectory(dir=output) as temporary:
+                    unfinished = Path(temporary) / folder.name
                     train_tokenizer(
                         (text for pair in pairs for text in (pair["source"], pair["target"])),
-                        temporary,
+                        unfinished,
                         vocab_size=recipe.tokenizer.vocab_size,
                         model_type=recipe.tokenizer.model_type,
                     )
-                    Path(temporary).rename(folder)  # whole or not at all
-                    Path(temporary).mkdir()
+                    unfinished.rename(folder)  # whole or not at all
     tokenizer = cast("PreTrainedTokenizerFast", load_tokenizer(name, None))
     tokenizer.model_max_length = recipe.data.max_source_tokens
     return tokenizer
