@@ -57,7 +57,7 @@ def pick_device(device: str | torch.device | None) -> torch.device:
         ) from error
     usable = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": torch.mps.device_count()}
     if (picked.index or 0) >= usable.get(picked.type, 0):
-        raise ValueError(f"`device` must be there, but this machine has no {picked}. Try cpu.")
+        raise ValueError(f"`device` must be one of this machine, but it has no {picked}. Try cpu.")
     return picked
 
 

@@ -60,6 +60,8 @@ class Translator:
         self.model = model
         self.tokenizer = tokenizer
         self.generate_kwargs = generate_kwargs
+        network: Any = model
+        network.resolve_knobs(generate_kwargs)  # refuses a wrong knob now, not at the first call
 
     @classmethod
     def from_pretrained(
@@ -134,6 +136,11 @@ class Translator:
             TypeError: As `translate`.
         """
         _check_batch_size(batch_size)
+        if not isinstance(texts, Iterable):
+            raise TypeError(
+                f"`texts` must be a text, a list of texts or an iterator; got "
+                f"{type(texts).__name__}."
+            )
         if isinstance(texts, str):
             texts = [texts]
         if isinstance(texts, Sequence):

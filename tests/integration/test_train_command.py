@@ -204,6 +204,8 @@ def test_the_export_is_the_mean_of_the_last_checkpoints_where_that_is_no_worse(f
         ("tokenizer.vocab_size=9000", "`vocab_size` must be at most"),
         ("data.max_target_tokens=1", "Raise the limits"),
         ("training.tokens_per_batch=3", "`max_tokens` must hold the longest pair"),
+        ("training.max_steps=0", "`training.max_steps` must be at least 1"),
+        ("tokenizer.vocab_size=3", "must be more than the 5 special tokens"),
         ("training.output_dir=elsewhere", "no key `training.output_dir`"),
         ("training.label_smoothing_factor=0.1", "Set the model's `label_smoothing`"),
         ("model.max_position_embeddings=6", "`data.max_source_tokens` must be at most 6"),

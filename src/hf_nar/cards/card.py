@@ -33,7 +33,7 @@ print(tokenizer.batch_decode(ids, skip_special_tokens=True))
 DECODING = """\
 ```python
 output = model.generate(
-    **inputs,
+    **tokenizer(sentences, return_tensors="pt"),
     num_refinement_iterations=4,  # 0 decodes from the prior mean; more may be better, and slower
     collapse_repeats=True,  # drop a token that repeats the one before it
     max_length=64,  # longest translation, in tokens
@@ -60,12 +60,14 @@ class ModelFacts:
 
     Args:
         name: Name of the model folder.
+        path: The model folder, from where the card is made if it lies below.
         card: The recipe's `card` section: title, language, license, datasets and so on.
         training: What the run wrote.
         results: What `hf-nar evaluate` and `hf-nar latency` wrote.
     """
 
     name: str
+    path: str
     card: Mapping[str, Any]
     training: Mapping[str, Any]
     results: Mapping[str, Any]
@@ -87,12 +89,19 @@ class ModelFacts:
             )
         digest = weights_digest(folder)
         for section, command in (("quality", "evaluate"), ("latency", "latency")):
-            if results.get(section, {}).get("weights_sha256") != digest:
+            if section not in results:
+                raise ValueError(
+                    f"{folder / RESULTS_FILE} must hold quality and latency, but it has no "
+                    f'"{section}". Measure it with `hf-nar {command} --output`.'
+                )
+            if results[section].get("weights_sha256") != digest:
                 raise ValueError(
                     f"{folder / RESULTS_FILE} must hold figures of the weights beside it, but its "
                     f'"{section}" is not of these. Measure again with `hf-nar {command}`.'
                 )
-        return cls(folder.resolve().name, card, training, results)
+        path, here = folder.resolve(), Path.cwd()
+        shown = path.relative_to(here) if path.is_relative_to(here) else Path(path.name)
+        return cls(path.name, shown.as_posix(), card, training, results)
 
     @property
     def default_quality(self) -> Mapping[str, Any]:
@@ -164,7 +173,7 @@ def _summary(facts: ModelFacts) -> str:
 def _quickstart(facts: ModelFacts) -> str:
     example = facts.results["quality"]["example"]
     text = QUICKSTART.format(
-        folder=f"model_cards/{facts.name}",
+        folder=facts.path,
         example=json.dumps(example["source"], ensure_ascii=False),
         printed=[example["translation"]],
     )
@@ -223,10 +232,16 @@ def _training(facts: ModelFacts) -> str:
         f"{training['epochs']} epochs, {training['processes']} process(es) on "
         f"{training['device']}, {training['hours']} hours",
         f"- Validation BLEU before the weights were rounded to {training['dtype']}: "
-        f"{training['validation_bleu']}; {training['averaged_checkpoints']} checkpoint(s) averaged",
+        f"{training['validation_bleu']}; {_origin(training)}",
         f"- Command: `{training['command']}`",
     ]
     return "## Training\n\n" + "\n".join(lines)
+
+
+def _origin(training: Mapping[str, Any]) -> str:
+    if training["averaged_checkpoints"] > 1:
+        return f"they are the mean of the last {training['averaged_checkpoints']} checkpoints"
+    return f"they are those of step {training['best_step']}, the best on the validation set"
 
 
 def _limits(facts: ModelFacts) -> str:

@@ -31,6 +31,7 @@ from hf_nar.data.sentencepiece_model import PieceType, SentencePieceModel, read_
 ModelType = Literal["unigram", "bpe"]
 
 MASK_TOKEN = "<mask>"
+NUM_SPECIAL_TOKENS = 5  # padding, start, end, unknown, mask
 SENTENCEPIECE_FILE = "sentencepiece.model"
 
 _NUM_THREADS = 4  # a constant: the pieces depend on it, through the order of float sums
@@ -76,9 +77,13 @@ def train_tokenizer(
             f"`character_coverage` must be over 0 and at most 1, got {character_coverage}. "
             f"Use 1.0 for alphabets."
         )
-    for name, number in (("vocab_size", vocab_size), ("max_sentences", max_sentences)):
-        if number < 1:
-            raise ValueError(f"`{name}` must be at least 1, got {number}.")
+    if vocab_size <= NUM_SPECIAL_TOKENS:
+        raise ValueError(
+            f"`vocab_size` must be more than the {NUM_SPECIAL_TOKENS} special tokens, got "
+            f"{vocab_size}. Use some thousands for real text."
+        )
+    if max_sentences < 1:
+        raise ValueError(f"`max_sentences` must be at least 1, got {max_sentences}.")
     sample = _sample(sentences, max_sentences, seed)
     if not sample:
         raise ValueError("`sentences` must hold some text, got none. Check the corpus.")

@@ -179,6 +179,14 @@ class NARGenerationMixin(GenerationMixin):
         self, input_ids: Tensor, attention_mask: Tensor | None, target_lengths: Tensor | None
     ) -> None:
         """Check the values that a network would otherwise fail on, or silently misread."""
+        for name, value in (("input_ids", input_ids), ("target_lengths", target_lengths)):
+            is_whole = isinstance(value, Tensor) and not value.is_floating_point()
+            if value is not None and not is_whole:
+                raise ValueError(
+                    f"`{name}` must be a tensor of whole numbers, got "
+                    f"{value.dtype if isinstance(value, Tensor) else type(value).__name__}. "
+                    f"Tokenize text with return_tensors='pt'."
+                )
         vocabulary = self.config.vocab_size
         if input_ids.numel() and not bool(((input_ids >= 0) & (input_ids < vocabulary)).all()):
             raise ValueError(
@@ -193,9 +201,7 @@ class NARGenerationMixin(GenerationMixin):
                 "Tokenize with padding_side='right'."
             )
         if target_lengths is not None and (
-            not isinstance(target_lengths, Tensor)
-            or target_lengths.shape != input_ids.shape[:1]
-            or bool((target_lengths < 1).any())
+            target_lengths.shape != input_ids.shape[:1] or bool((target_lengths < 1).any())
         ):
             raise ValueError(
                 f"`target_lengths` must be a tensor of {len(input_ids)} lengths, one for each "

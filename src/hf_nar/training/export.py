@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -43,6 +44,10 @@ def export_folder(
     model_class.register_for_auto_class("AutoModelForSeq2SeqLM")
     saved: Any = copy.deepcopy(model)
     saved.to(dtype).save_pretrained(folder)
+    for file in folder.glob("*.safetensors"):  # written for its owner only
+        shutil.copymode(folder / "config.json", file)
+    tokenizer = copy.deepcopy(tokenizer)
+    tokenizer.model_max_length = model.config.max_position_embeddings
     save_tokenizer(tokenizer, folder)
 
 

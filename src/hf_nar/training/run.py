@@ -116,7 +116,13 @@ def training_arguments(recipe: Recipe) -> NARTrainingArguments:
         "metric_for_best_model": "bleu",
         "greater_is_better": True,
         "load_best_model_at_end": True,
+        "dataloader_pin_memory": torch.cuda.is_available(),
     }
+    if recipe.training.get("max_steps", 1) < 1:
+        raise ValueError(
+            f"`training.max_steps` must be at least 1, got {recipe.training['max_steps']}. For "
+            f"whole epochs leave it out and set `training.num_train_epochs`."
+        )
     arguments = NARTrainingArguments(recipe.output, **{**defaults, **recipe.training})
     if arguments.n_gpu > 1:
         raise ValueError(
@@ -144,9 +150,7 @@ def prepare_tokenizer(recipe: Recipe, output: Path) -> PreTrainedTokenizerFast:
                         model_type=recipe.tokenizer.model_type,
                     )
                     unfinished.rename(folder)  # whole or not at all
-    tokenizer = cast("PreTrainedTokenizerFast", load_tokenizer(name, None))
-    tokenizer.model_max_length = recipe.data.max_source_tokens
-    return tokenizer
+    return cast("PreTrainedTokenizerFast", load_tokenizer(name, None))
 
 
 def build_model(recipe: Recipe, tokenizer: PreTrainedTokenizerFast) -> PreTrainedModel:

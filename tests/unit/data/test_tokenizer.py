@@ -215,7 +215,7 @@ def test_a_vocabulary_too_small_names_the_smallest(tmp_path):
         ({"sentences": ["", "  "]}, "`sentences` must hold some text"),
         ({"model_type": "word"}, "`model_type` must be one of unigram, bpe"),
         ({"character_coverage": 1.5}, "`character_coverage` must be over 0 and at most 1"),
-        ({"vocab_size": 0}, "`vocab_size` must be at least 1"),
+        ({"vocab_size": 0}, "`vocab_size` must be more than the 5 special"),
         ({"max_sentences": 0}, "`max_sentences` must be at least 1"),
     ],
 )

@@ -120,8 +120,9 @@ def test_every_knob_changes_something(model, knobs, other):
         ({"eos_token_id": 9}, "`eos_token_id` must be the one that the model was trained with, 2"),
         ({"output_attentions": True}, "`output_attentions` has no meaning"),
         ({"suppress_tokens": [7]}, "`suppress_tokens` has no meaning"),
-        ({"target_lengths": [4]}, "`target_lengths` must be a tensor of 1 lengths"),
+        ({"target_lengths": [4]}, "`target_lengths` must be a tensor of whole numbers, got list"),
         ({"target_lengths": torch.tensor([4, 4])}, "`target_lengths` must be a tensor of 1"),
+        ({"target_lengths": torch.tensor([4.0])}, "whole numbers, got torch.float32"),
         ({"target_lengths": torch.tensor([0])}, "at least 1 for its end token"),
         (
             {"generation_config": GenerationConfig(num_refinement_iteration=0)},
@@ -227,6 +228,8 @@ def test_a_length_of_the_call_wins_over_any_of_the_configs(model):
     [
         (torch.tensor([[7, 60]]), None, "in \\[0, 60\\), the model's vocabulary"),
         (torch.tensor([[-1, 7]]), None, "Use the model's own tokenizer"),
+        ("Ein Hund", None, "Tokenize text with return_tensors='pt'"),
+        (torch.tensor([[1.0]]), None, "whole numbers, got torch.float32"),
         (torch.tensor([[PAD, 7]]), torch.tensor([[0, 1]]), "padding_side='right'"),
         (torch.tensor([[7, 8]]), torch.tensor([[1]]), "must have the shape of `input_ids`"),
     ],
