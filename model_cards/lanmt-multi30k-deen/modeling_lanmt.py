@@ -127,7 +127,7 @@ class LaNMTForConditionalGeneration(NARGenerationMixin, PreTrainedModel):
         self.dropout = nn.Dropout(config.dropout)
         table = "source" if config.share_embeddings else "target"
         self._tied_weights_keys = {"lm_head.weight": f"{table}_embeddings.weight"}
-        self.post_init()  # type: ignore[no-untyped-call]
+        self.post_init()  # type: ignore[no-untyped-call]  # has no types
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:

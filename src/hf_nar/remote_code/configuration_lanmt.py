@@ -119,7 +119,7 @@ class LaNMTConfig(PreTrainedConfig):
         self._check_sizes()
         self._check_ranges()
         self._check_token_ids()
-        super().__post_init__(**kwargs)  # type: ignore[no-untyped-call]
+        super().__post_init__(**kwargs)  # type: ignore[no-untyped-call]  # has no types
 
     def _check_types(self) -> None:
         for name in SIZES:

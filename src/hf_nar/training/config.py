@@ -60,4 +60,4 @@ class NARTrainingArguments(Seq2SeqTrainingArguments):
                 f"`label_smoothing_factor` must be 0, as the models smooth labels themselves; got "
                 f"{self.label_smoothing_factor}. Set the model's `label_smoothing`."
             )
-        super().__post_init__()  # type: ignore[no-untyped-call]
+        super().__post_init__()  # type: ignore[no-untyped-call]  # has no types
