@@ -211,9 +211,7 @@ class LaNMTForConditionalGeneration(NARGenerationMixin, PreTrainedModel):
         self._check_source(input_ids, attention_mask)
         is_pad = input_ids == self.config.pad_token_id
         mask = ~is_pad if attention_mask is None else attention_mask.bool()
-        special = {self.config.pad_token_id, self.config.bos_token_id, self.config.eos_token_id}
-        special_ids = torch.tensor([i for i in special if i is not None], device=mask.device)
-        is_empty = ~(mask & ~torch.isin(input_ids, special_ids)).any(-1)
+        is_empty = ~(mask & ~torch.isin(input_ids, self._special_ids(mask.device))).any(-1)
         mask = mask.clone()
         mask[:, 0] |= ~mask.any(-1)  # a row of padding only still needs one key to attend to
         embeddings = self._embed(self.source_embeddings, input_ids)
@@ -221,6 +219,12 @@ class LaNMTForConditionalGeneration(NARGenerationMixin, PreTrainedModel):
         states = self.prior(embeddings, wide_mask)
         memory = self.decoder.project_memory(states)
         return EncodedSource(embeddings, states, mask, wide_mask, is_empty, memory, target_lengths)
+
+    def _special_ids(self, device: torch.device) -> Tensor:
+        """Return the ids of tokens that are no words."""
+        names = ("pad", "bos", "eos", "unk", "mask")
+        ids = (getattr(self.config, f"{name}_token_id") for name in names)
+        return torch.tensor([i for i in ids if i is not None], device=device)
 
     def _check_source(self, input_ids: Tensor, attention_mask: Tensor | None) -> None:
         limit = self.config.max_position_embeddings
@@ -297,15 +301,11 @@ class LaNMTForConditionalGeneration(NARGenerationMixin, PreTrainedModel):
         return self._allow_words_only(self.lm_head(hidden), lengths)
 
     def _allow_words_only(self, logits: Tensor, lengths: Tensor) -> Tensor:
-        config = self.config
-        special = {config.pad_token_id, config.bos_token_id, config.eos_token_id}
-        special |= {config.unk_token_id, config.mask_token_id}
-        ids = torch.tensor([i for i in special if i is not None], device=logits.device)
         lowest = torch.finfo(logits.dtype).min
-        logits = logits.index_fill(-1, ids, lowest)
+        logits = logits.index_fill(-1, self._special_ids(logits.device), lowest)
         rows = torch.arange(len(lengths), device=logits.device)
         logits[rows, lengths - 1] = lowest
-        logits[rows, lengths - 1, config.eos_token_id] = 0.0
+        logits[rows, lengths - 1, self.config.eos_token_id] = 0.0
         return logits
 
     def _decode_hidden(

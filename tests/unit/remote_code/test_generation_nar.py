@@ -186,7 +186,7 @@ def test_a_generation_config_of_the_call_wins_and_is_not_changed(model):
     assert config.to_dict() == before
 
 
-@pytest.mark.parametrize("row", [[EOS], [PAD, PAD], [1, EOS, PAD]])
+@pytest.mark.parametrize("row", [[EOS], [PAD, PAD], [1, EOS, PAD], [4, 3, PAD, EOS]])
 def test_a_source_without_words_has_an_empty_translation(model, row):
     source = batch_of(4, 3)
     source[1] = torch.tensor(row + [PAD] * (4 - len(row)))
