@@ -7,7 +7,8 @@ import torch
 import yaml
 
 from hf_nar.training.recipe import Recipe
-from hf_nar.training.run import build_model, training_arguments
+from hf_nar.training.models import build_model
+from hf_nar.training.run import training_arguments
 
 TRAINING = Path(__file__).parents[2] / "training"
 RECIPES = sorted((TRAINING / "recipes").glob("*.yaml"))

@@ -55,9 +55,4 @@ class NARTrainingArguments(Seq2SeqTrainingArguments):
             raise ValueError(
                 f"`validation_iterations` must be at least 0, got {self.validation_iterations}."
             )
-        if self.label_smoothing_factor:
-            raise ValueError(
-                f"`label_smoothing_factor` must be 0, as the models smooth labels themselves; got "
-                f"{self.label_smoothing_factor}. Set the model's `label_smoothing`."
-            )
         super().__post_init__()  # type: ignore[no-untyped-call]  # has no types

@@ -12,6 +12,7 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from hf_nar.data.tokenizer import save_tokenizer
+from hf_nar.training.models import is_autoregressive
 
 EXPORT_DTYPE = torch.bfloat16  # half the size, and the range of float32
 
@@ -28,11 +29,25 @@ def export_folder(
     `AutoTokenizer` with either value of that flag (without it, transformers asks in a terminal).
 
     Args:
-        model: A model of this package. It keeps its dtype.
+        model: A model of this package, or a teacher. It keeps its dtype.
         tokenizer: Its tokenizer.
         folder: Where to write; made if it is not there.
         dtype: Of the saved weights.
     """
+    if not is_autoregressive(model):
+        _register_code(model)
+    saved: Any = copy.deepcopy(model)
+    saved.to(dtype).save_pretrained(folder)
+    for file in folder.glob("*.safetensors"):  # written for its owner only
+        shutil.copymode(folder / "config.json", file)
+    tokenizer = copy.deepcopy(tokenizer)
+    limit = getattr(model.config, "max_position_embeddings", None)
+    tokenizer.model_max_length = limit or tokenizer.model_max_length
+    save_tokenizer(tokenizer, folder)
+
+
+def _register_code(model: PreTrainedModel) -> None:
+    """Have the network's code saved beside its weights; a teacher's is in transformers."""
     model_class, config_class = type(model), type(model.config)
     reference = f"{_file_name(model_class)}.{model_class.__name__}"
     model.config.auto_map = {
@@ -42,13 +57,6 @@ def export_folder(
     }
     config_class.register_for_auto_class()
     model_class.register_for_auto_class("AutoModelForSeq2SeqLM")
-    saved: Any = copy.deepcopy(model)
-    saved.to(dtype).save_pretrained(folder)
-    for file in folder.glob("*.safetensors"):  # written for its owner only
-        shutil.copymode(folder / "config.json", file)
-    tokenizer = copy.deepcopy(tokenizer)
-    tokenizer.model_max_length = model.config.max_position_embeddings
-    save_tokenizer(tokenizer, folder)
 
 
 def _file_name(cls: type) -> str:

@@ -62,7 +62,10 @@ class Recipe:
 
     Args:
         output: Folder for checkpoints, log, tokenizer and, in `export`, the model folder.
-        family: Which network; now "lanmt".
+        family: Which network: "lanmt", or for a teacher a sequence-to-sequence model of
+            transformers, such as "marian".
+        init_from: Model folder whose weights the run starts with, such as the export of an earlier
+            one; empty starts with new weights.
         data: The corpora.
         tokenizer: The tokenizer.
         model: Fields of the network's config; the vocabulary's are taken from the tokenizer.
@@ -75,6 +78,7 @@ class Recipe:
     output: str
     data: DataRecipe
     family: str = "lanmt"
+    init_from: str = ""
     tokenizer: TokenizerRecipe = TokenizerRecipe()
     model: Mapping[str, Any] = field(default_factory=dict)
     generation: Mapping[str, Any] = field(default_factory=dict)

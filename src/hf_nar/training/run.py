@@ -24,21 +24,15 @@ from transformers import (
 from hf_nar.auto import load_tokenizer
 from hf_nar.data.corpus import Corpus, TokenizedCorpus, load_corpus, tokenize_corpus
 from hf_nar.data.tokenizer import train_tokenizer
-from hf_nar.remote_code.configuration_lanmt import LaNMTConfig
-from hf_nar.remote_code.modeling_lanmt import LaNMTForConditionalGeneration
 from hf_nar.training.callbacks import LOG_FILE
 from hf_nar.training.checkpoint import average_weights, saved_checkpoints
 from hf_nar.training.config import NARTrainingArguments
 from hf_nar.training.export import EXPORT_DTYPE, export_folder
+from hf_nar.training.models import build_model
 from hf_nar.training.recipe import Recipe, check_keys, check_types
 from hf_nar.training.trainer import NARTrainer
 
 logger = logging.getLogger(__name__)
-
-FAMILIES: dict[str, tuple[Any, type[PreTrainedModel]]] = {
-    "lanmt": (LaNMTConfig, LaNMTForConditionalGeneration)
-}
-SPECIAL_TOKENS = ("pad", "bos", "eos", "unk", "mask")
 
 
 @dataclass(frozen=True)
@@ -74,10 +68,12 @@ def train(recipe: Recipe, command: str) -> Result:
     set_seed(arguments.seed)
     tokenizer = prepare_tokenizer(recipe, output)
     model = build_model(recipe, tokenizer)
+    if recipe.init_from:
+        _load_weights(model, average_weights([Path(recipe.init_from)]))
     with PartialState().main_process_first():
         train_data, _ = _tokenized(recipe, tokenizer, "train")
         validation_data, validation = _tokenized(recipe, tokenizer, "validation")
-    limit = model.config.max_position_embeddings
+    limit = getattr(model.config, "max_position_embeddings", recipe.data.max_source_tokens)
     pairs = [pair for pair in validation.pairs if len(tokenizer(pair["source"]).input_ids) <= limit]
     trainer = NARTrainer(
         args=arguments,
@@ -153,46 +149,6 @@ def prepare_tokenizer(recipe: Recipe, output: Path) -> PreTrainedTokenizerFast:
     return cast("PreTrainedTokenizerFast", load_tokenizer(name, None))
 
 
-def build_model(recipe: Recipe, tokenizer: PreTrainedTokenizerFast) -> PreTrainedModel:
-    """Return the recipe's network with new weights.
-
-    Raises:
-        ValueError: If the family, a field of its config or a decoding knob is unknown or wrong.
-    """
-    if recipe.family not in FAMILIES:
-        raise ValueError(f"`family` must be one of {', '.join(FAMILIES)}; got {recipe.family!r}.")
-    config_class, model_class = FAMILIES[recipe.family]
-    vocabulary = {
-        f"{name}_token_id": getattr(tokenizer, f"{name}_token_id") for name in SPECIAL_TOKENS
-    }
-    vocabulary["vocab_size"] = len(tokenizer)
-    fields = dataclasses.fields(config_class)
-    known = {item.name: item.default for item in fields if item.name not in vocabulary}
-    check_keys(list(recipe.model), list(known), "model.")
-    check_types(recipe.model, known, "model.")
-    config = config_class(**vocabulary, **recipe.model)
-    for name, limit in (
-        ("max_source_tokens", config.max_position_embeddings),
-        ("max_target_tokens", config.max_target_length),
-    ):
-        if getattr(recipe.data, name) > limit:
-            raise ValueError(
-                f"`data.{name}` must be at most {limit}, the longest that the model takes; got "
-                f"{getattr(recipe.data, name)}. Change it, `model.max_position_embeddings` or "
-                f"`model.max_target_length`."
-            )
-    model: Any = model_class(config)
-    knobs = model.generation_config
-    check_types(recipe.generation, knobs.to_dict(), "generation.")
-    unused = knobs.update(**recipe.generation)
-    check_keys(list(unused), list(knobs.to_dict()), "generation.")
-    model.build_strategy(
-        model.resolve_knobs({})
-    )  # refuses a knob out of its range now, not after training
-    built: PreTrainedModel = model
-    return built
-
-
 def _tokenized(
     recipe: Recipe, tokenizer: PreTrainedTokenizerFast, part: str
 ) -> tuple[TokenizedCorpus, Corpus]:
@@ -254,15 +210,31 @@ def _train_to_the_end(trainer: NARTrainer, model: PreTrainedModel, checkpoints: 
 
 
 def _load_weights(model: PreTrainedModel, weights: Mapping[str, torch.Tensor]) -> None:
-    """Load saved weights; those tied to others are saved once and tied again."""
-    missing, unexpected = model.load_state_dict(weights, strict=False)
-    missing = [name for name in missing if name not in model.all_tied_weights_keys]
+    """Load saved weights; those tied to others are saved once and tied again.
+
+    Weights that never change, such as Marian's positions, are not saved at all.
+    """
+    try:
+        missing, unexpected = model.load_state_dict(weights, strict=False)
+    except RuntimeError as error:  # what torch raises where shapes differ
+        raise ValueError(
+            f"Saved weights must have the model's shapes, but {_mismatch(error)}. Give the recipe "
+            f"that they were trained with."
+        ) from error
+    not_saved = {*model.all_tied_weights_keys, *(model._keys_to_ignore_on_save or ())}
+    missing = [name for name in missing if name not in not_saved]
     if missing or unexpected:
         raise ValueError(
             f"A checkpoint must hold this model's weights, but {(missing + unexpected)[0]} "
-            f"{'is missing' if missing else 'is too much'}. Was it saved by another version?"
+            f"{'is missing' if missing else 'is too much'}. Was it saved by another version, or "
+            f"for another recipe?"
         )
     model.tie_weights()
+
+
+def _mismatch(error: RuntimeError) -> str:
+    """Return the first of the lines in which torch lists what does not fit."""
+    return str(error).splitlines()[-1].strip().rstrip(".")
 
 
 def _choose_weights(trainer: NARTrainer, model: PreTrainedModel, output: Path) -> Result:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, cast
 
 import torch
@@ -11,7 +12,12 @@ from datasets import IterableDataset
 from datasets.distributed import split_dataset_by_node
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
-from transformers import DataCollatorForSeq2Seq, PreTrainedTokenizerBase, Seq2SeqTrainer
+from transformers import (
+    DataCollatorForSeq2Seq,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    Seq2SeqTrainer,
+)
 from transformers.trainer_utils import EvalLoopOutput
 
 from hf_nar.data.batching import TokenBatchSampler
@@ -19,8 +25,11 @@ from hf_nar.data.corpus import token_lengths
 from hf_nar.data.streaming import StreamedTokenBatches
 from hf_nar.evaluation.quality import corpus_scores
 from hf_nar.inference import Translator
+from hf_nar.remote_code.losses_nar import IGNORED_LABEL, word_loss_sum
+from hf_nar.teacher import Teacher
 from hf_nar.training.callbacks import EpochOrder, JsonLinesLog
 from hf_nar.training.config import NARTrainingArguments
+from hf_nar.training.models import is_autoregressive
 from hf_nar.training.schedules import KLBudgetSchedule
 
 # Terms of the loss that a model may put into its output; see its output class for their units.
@@ -47,8 +56,44 @@ class RunningMeans:
         return means
 
 
+class TeacherCollator(DataCollatorForSeq2Seq):
+    """Pad pairs, and shift the labels for the decoder, also for models that do it in `forward`."""
+
+    def __call__(self, features: Any, return_tensors: str | None = None) -> Any:
+        """Return `input_ids`, `attention_mask`, `labels` and `decoder_input_ids`."""
+        batch: Any = super().__call__(features, return_tensors)  # type: ignore[no-untyped-call]  # has no types
+        if "decoder_input_ids" not in batch:
+            config = cast("PreTrainedModel", self.model).config
+            words = batch["labels"].masked_fill(
+                batch["labels"] == IGNORED_LABEL, config.pad_token_id
+            )
+            start = torch.full_like(words[:, :1], config.decoder_start_token_id)
+            batch["decoder_input_ids"] = torch.cat([start, words[:, :-1]], dim=1)
+        return batch
+
+
+@dataclass(frozen=True)
+class SmoothedWordLoss:
+    """Loss of an autoregressive teacher: a mean over the real tokens of all accumulated batches.
+
+    Args:
+        label_smoothing: Probability spread evenly over the whole vocabulary.
+    """
+
+    label_smoothing: float
+
+    def __call__(
+        self, outputs: Any, labels: Tensor, num_items_in_batch: Tensor | int | None = None
+    ) -> Tensor:
+        """Return nats for each token; `num_items_in_batch` tokens are in all batches of a step."""
+        total = word_loss_sum(outputs.logits, labels, self.label_smoothing)
+        if num_items_in_batch is None:
+            return total / (labels != IGNORED_LABEL).sum()
+        return total / num_items_in_batch
+
+
 class NARTrainer(Seq2SeqTrainer):
-    """Train a non-autoregressive model.
+    """Train a non-autoregressive model, or the autoregressive teacher of one.
 
     Adds to the library's trainer: batches of `tokens_per_batch` tokens from pairs of like length,
     the model's loss terms in every log entry, the KL budget's schedule, `log.jsonl`, and
@@ -72,6 +117,15 @@ class NARTrainer(Seq2SeqTrainer):
         **kwargs: Any,
     ) -> None:
         tokenizer: PreTrainedTokenizerBase = kwargs["processing_class"]
+        self.is_teacher = is_autoregressive(kwargs["model"])
+        if self.is_teacher:
+            kwargs.setdefault("compute_loss_func", SmoothedWordLoss(args.label_smoothing_factor))
+            kwargs.setdefault("data_collator", TeacherCollator(tokenizer, model=kwargs["model"]))
+        elif args.label_smoothing_factor:
+            raise ValueError(
+                f"`label_smoothing_factor` must be 0, as the model smooths labels itself; got "
+                f"{args.label_smoothing_factor}. Set the model's `label_smoothing`."
+            )
         kwargs.setdefault("data_collator", DataCollatorForSeq2Seq(tokenizer))
         super().__init__(args=args, **kwargs)
         self.validation_sources = validation_sources or []
@@ -180,15 +234,16 @@ class NARTrainer(Seq2SeqTrainer):
         rank, world = self.accelerator.process_index, self.accelerator.num_processes
         model = self.accelerator.unwrap_model(self.model)
         was_training = model.training
-        translator = Translator(
-            model.eval(),
-            cast("PreTrainedTokenizerBase", self.processing_class),
-            num_refinement_iterations=self.args.validation_iterations,
-        )
+        tokenizer = cast("PreTrainedTokenizerBase", self.processing_class)
         mine = range(rank, len(self.validation_sources), world)
-        texts = translator.translate(
-            [self.validation_sources[i] for i in mine], self.args.per_device_eval_batch_size
-        )
+        sources = [self.validation_sources[i] for i in mine]
+        size = self.args.per_device_eval_batch_size
+        if self.is_teacher:
+            texts = Teacher(model.eval(), tokenizer).translate(sources, size, num_beams=1)
+        else:
+            count = self.args.validation_iterations
+            translator = Translator(model.eval(), tokenizer, num_refinement_iterations=count)
+            texts = translator.translate(sources, size)
         model.train(was_training)
         pairs: list[tuple[int, str]] = gather_object(list(zip(mine, texts, strict=True)))
         hypotheses = [text for _, text in sorted(pairs)]

@@ -239,7 +239,6 @@ def test_bleu_is_of_the_validation_set_only(make_trainer, validation):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"label_smoothing_factor": 0.1}, "Set the model's `label_smoothing`"),
         ({"validation_iterations": -1}, "`validation_iterations` must be at least 0"),
         ({"tokens_per_batch": 0}, "`tokens_per_batch` must be at least 1"),
     ],

@@ -1,0 +1,53 @@
+"""Small random autoregressive models, of two architectures of transformers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from transformers import (
+    GenerationConfig,
+    MarianConfig,
+    MarianMTModel,
+    PreTrainedModel,
+    PreTrainedTokenizerFast,
+    T5Config,
+    T5ForConditionalGeneration,
+)
+
+ARCHITECTURES = ("marian", "t5")
+
+
+def new_teacher(
+    architecture: str, tokenizer: PreTrainedTokenizerFast, max_length: int = 12
+) -> PreTrainedModel:
+    """Return a model with random weights that speaks the tokenizer's vocabulary."""
+    torch.manual_seed(0)
+    tokens = {
+        "pad_token_id": tokenizer.pad_token_id,
+        "eos_token_id": tokenizer.eos_token_id,
+        "decoder_start_token_id": tokenizer.bos_token_id,
+    }
+    if architecture == "marian":
+        shape = {"d_model": 16, "max_position_embeddings": 40, "init_std": 0.5}
+        for side in ("encoder", "decoder"):
+            shape |= {f"{side}_layers": 1, f"{side}_ffn_dim": 32, f"{side}_attention_heads": 2}
+        config = MarianConfig(
+            vocab_size=len(tokenizer), forced_eos_token_id=None, **shape, **tokens
+        )
+        model = MarianMTModel(config)
+    else:
+        shape = {"d_model": 16, "d_kv": 8, "d_ff": 32, "num_layers": 1, "num_heads": 2}
+        config = T5Config(vocab_size=len(tokenizer), initializer_factor=20.0, **shape, **tokens)
+        model = T5ForConditionalGeneration(config)
+    model.generation_config = GenerationConfig(max_length=max_length, num_beams=3, **tokens)
+    return model.eval()
+
+
+def save_teacher(
+    folder: Path, architecture: str, tokenizer: PreTrainedTokenizerFast, max_length: int = 12
+) -> Path:
+    """Write a teacher's folder; return it."""
+    new_teacher(architecture, tokenizer, max_length).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
