@@ -1,81 +1,208 @@
-"""`hf-nar evaluate`: translate a test set and score it."""
+"""`hf-nar evaluate`: translate a test set and score it, or score what another system made of it."""
 
 from __future__ import annotations
 
-import dataclasses
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from hf_nar.cli.quiet import quiet_libraries
 
-HEADER = "iterations   BLEU   chrF  length ratio  exact length  repeats  mean iterations  seconds"
+if TYPE_CHECKING:
+    from hf_nar.evaluation.candidates import Candidate
 
 
 def evaluate(
-    model: Annotated[str, typer.Argument(help="Folder or Hub id of a hf_nar model.")],
-    source_file: Annotated[Path, typer.Option(help="Source text, one sentence a line, or .gz.")],
     target_file: Annotated[Path, typer.Option(help="References, one sentence a line, or .gz.")],
-    iterations: Annotated[str, typer.Option(help="Refinement iterations.")] = "0,1,4",
-    batch_size: Annotated[int, typer.Option(help="Sentences at once.")] = 32,
+    model: Annotated[
+        str | None,
+        typer.Argument(
+            help="Folder or Hub id of a hf_nar model, or of an autoregressive one such as Marian."
+        ),
+    ] = None,
+    source_file: Annotated[
+        Path | None, typer.Option(help="Source text, one sentence a line, or .gz.")
+    ] = None,
+    hypotheses: Annotated[
+        Path | None,
+        typer.Option(help="Score these translations, one a line, or .gz, instead of a model."),
+    ] = None,
+    metrics: Annotated[
+        str,
+        typer.Option(
+            help="Some of bleu, chrf, ter, bleu-tokenised (words as the files' spaces part them) "
+            "and comet (by the program comet-score of unbabel-comet)."
+        ),
+    ] = "bleu,chrf",
+    iterations: Annotated[
+        str | None,
+        typer.Option(help="Refinement iterations of a hf_nar model. [default: 0,1,4]"),
+    ] = None,
+    beams: Annotated[
+        str | None,
+        typer.Option(help="Beams of an autoregressive model; 1 is greedy. [default: 1,4]"),
+    ] = None,
+    setting: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Knobs of `generate`, such as num_refinement_iterations=2,collapse_repeats=false. "
+            "May be repeated."
+        ),
+    ] = None,
+    against: Annotated[
+        list[Path] | None,
+        typer.Option(help="Compare with these translations of the test set. May be repeated."),
+    ] = None,
+    bootstrap_samples: Annotated[
+        int, typer.Option(help="Resampled test sets of each comparison.")
+    ] = 1000,
+    seed: Annotated[
+        int, typer.Option(help="Of comparisons, and of decoding that samples.")
+    ] = 12345,
+    prefix: Annotated[
+        str | None, typer.Option(help="Put before each source, as T5 wants it.")
+    ] = None,
+    source_language: Annotated[
+        str | None, typer.Option(help="Code for a multilingual model, such as deu_Latn.")
+    ] = None,
+    target_language: Annotated[
+        str | None, typer.Option(help="Code for a multilingual model, such as eng_Latn.")
+    ] = None,
+    comet_model: Annotated[
+        str, typer.Option(help="Hub id or .ckpt file; comet-score unpickles it.")
+    ] = "Unbabel/wmt22-comet-da",
+    batch_size: Annotated[int, typer.Option(min=1, help="Sentences at once.")] = 32,
     device: Annotated[str | None, typer.Option(help="Such as cpu or cuda.")] = None,
     output: Annotated[Path | None, typer.Option(help="Results file to add to.")] = None,
     translations: Annotated[
         Path | None, typer.Option(help="Folder for the translations of each setting.")
     ] = None,
 ) -> None:
-    """Translate a test set with several numbers of refinement iterations and score it."""
-    from datasets.utils import disable_progress_bars  # late: `hf-nar --help` must not load torch
+    """Score a model's translations of a test set, with one or several decoding settings.
 
-    from hf_nar.cli.numbers import parse_numbers
-    from hf_nar.data.corpus import load_corpus
-    from hf_nar.data.corpus_config import CorpusConfig
-    from hf_nar.evaluation.quality import example_traces, measure_quality
-    from hf_nar.evaluation.results import environment, write_results
-    from hf_nar.inference import Translator
+    With --hypotheses in place of a model, another system's translations are scored.
+    """
+    from hf_nar.evaluation.candidates import FileCandidate  # late: help must not load torch
+    from hf_nar.evaluation.metrics import parse_metrics
+    from hf_nar.evaluation.report import QualityTable, comparison_lines
+    from hf_nar.evaluation.results import check_results_file, write_results
+    from hf_nar.evaluation.run import Evaluation, run_evaluation
+    from hf_nar.evaluation.sentences import read_sentences, read_translations
 
     quiet_libraries()
-    disable_progress_bars()
-    counts = parse_numbers(iterations, "--iterations")
-    corpus = load_corpus(CorpusConfig(source_file=source_file, target_file=target_file))
-    if corpus.empty_dropped:
-        print(f"{corpus.empty_dropped} pairs with an empty side are left out", file=sys.stderr)
-    translator = Translator.from_pretrained(model, device=device)
-    sources = [pair["source"] for pair in corpus.pairs]
-    references = [pair["target"] for pair in corpus.pairs]
-    network: Any = translator.model
-    default = network.resolve_knobs({}).num_refinement_iterations
-    rows = []
-    print(HEADER)
-    for count in counts:
-        row, traces = measure_quality(translator, sources, references, count, batch_size)
-        rows.append(row)
-        print(
-            f"{row.iterations:10}  {row.bleu:5.2f}  {row.chrf:5.2f}  {row.length_ratio:12.3f}  "
-            f"{row.exact_length_share:12.1%}  {row.repetition_share:7.2%}  "
-            f"{row.mean_iterations:15.2f}  {row.seconds:7.1f}"
-        )
-        if translations:
-            translations.mkdir(parents=True, exist_ok=True)
-            file = translations / f"iterations-{count}.txt"
-            text = "".join(f"{trace.translation}\n" for trace in traces)
-            file.write_text(text, encoding="utf-8")
-    print(rows[0].bleu_signature)
+    names = parse_metrics(metrics)
+    options = {
+        "--iterations": iterations,
+        "--beams": beams,
+        "--setting": setting,
+        "--prefix": prefix,
+        "--source-language": source_language,
+        "--target-language": target_language,
+        "--translations": translations,
+    }
+    _check_call(model, hypotheses, source_file, options)
     if output:
-        content = {
-            "environment": environment(translator.model.device),
-            "sentences": len(sources),
-            "source_file": source_file.name,
+        check_results_file(output)
+    sentences = read_sentences(source_file, target_file)
+    if sentences.dropped:
+        print(f"{sentences.dropped} pairs with an empty side are left out", file=sys.stderr)
+    evaluation = Evaluation(
+        sentences=sentences,
+        metrics=names,
+        others={
+            name: read_translations(file, "--against", sentences)
+            for name, file in _short_names(against or []).items()
+        },
+        samples=bootstrap_samples,
+        seed=seed,
+        comet_model=comet_model,
+        use_gpu=_uses_gpu(device),
+    )
+    candidate: Candidate
+    if hypotheses:
+        texts = read_translations(hypotheses, "--hypotheses", sentences)
+        candidate = FileCandidate(str(hypotheses), hypotheses.name, texts)
+    else:
+        languages = (prefix, source_language, target_language)
+        texts_of_settings = (iterations, beams, setting or [])
+        candidate = _load(str(model), device, languages, texts_of_settings, batch_size, seed)
+    if translations:
+        translations.mkdir(parents=True, exist_ok=True)
+    table = QualityTable(candidate.labels, names)
+    print(table.header(), flush=True)
+    content = run_evaluation(
+        evaluation, candidate, lambda row: print(table.row(row), flush=True), translations
+    )
+    print("\n".join(table.signatures(content["rows"][0])))
+    if content["against"]:
+        print("\n" + "\n".join(comparison_lines(content["against"], bootstrap_samples, seed)))
+    if output:
+        files = {
+            "source_file": source_file.name if source_file else None,
             "target_file": target_file.name,
-            "rows": [dataclasses.asdict(row) for row in rows],
-            "dtype": str(translator.model.dtype).removeprefix("torch."),
-            "default_iterations": default,
-            "example": {
-                "source": sources[0],
-                "translation": translator.translate(sources[:1])[0],
-            },
-            "traces": [dataclasses.asdict(trace) for trace in example_traces(traces)],
+            "hypotheses_file": hypotheses.name if hypotheses else None,
         }
-        write_results(output, "quality", model, sys.argv[1:], content)
+        write_results(output, "quality", candidate.name, sys.argv[1:], {**files, **content})
+
+
+def _check_call(
+    model: str | None,
+    hypotheses: Path | None,
+    source_file: Path | None,
+    options: Mapping[str, Any],
+) -> None:
+    """Check that there is one thing to score, and no option that would be ignored."""
+    if (model is None) == (hypotheses is None):
+        got = "neither" if model is None else "both"
+        raise ValueError(f"Give a model or `--hypotheses`, one of the two; got {got}.")
+    if model is not None and source_file is None:
+        raise ValueError("A model needs something to translate. Give `--source-file`.")
+    given = [option for option, value in options.items() if value]
+    if hypotheses and given:
+        raise ValueError(
+            f"`{given[0]}` is for a model, and with `--hypotheses` nothing is translated. Leave it "
+            f"out."
+        )
+
+
+def _short_names(files: Sequence[Path]) -> dict[str, Path]:
+    """Return each file by its name, or by all of its path where two have the same name."""
+    names = [file.name for file in files]
+    return {file.name if names.count(file.name) == 1 else str(file): file for file in files}
+
+
+def _uses_gpu(device: str | None) -> bool:
+    from hf_nar.auto import pick_device
+
+    return pick_device(device).type == "cuda"
+
+
+def _load(
+    model: str,
+    device: str | None,
+    languages: tuple[str | None, str | None, str | None],
+    settings: tuple[str | None, str | None, Sequence[str]],
+    batch_size: int,
+    seed: int,
+) -> Candidate:
+    """Load a model and check every setting before anything is translated."""
+    from hf_nar.cli.numbers import parse_numbers
+    from hf_nar.evaluation.candidates import ModelCandidate
+    from hf_nar.evaluation.settings import choose_settings
+    from hf_nar.evaluation.systems import check_setting, load_system
+    from hf_nar.inference import Translator
+
+    iterations, beams, texts = settings
+    counts = None if iterations is None else parse_numbers(iterations, "--iterations")
+    widths = None if beams is None else parse_numbers(beams, "--beams")
+    prefix, source, target = languages
+    system = load_system(
+        model, device, prefix=prefix, source_language=source, target_language=target
+    )
+    chosen = choose_settings(not isinstance(system, Translator), counts, widths, texts)
+    for one in chosen:
+        check_setting(system, one)
+    return ModelCandidate(model, system, chosen, batch_size, seed)

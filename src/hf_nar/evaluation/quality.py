@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import operator
-import time
-from collections.abc import Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
+from typing import Any
 
-from sacrebleu.metrics.bleu import BLEU
-from sacrebleu.metrics.chrf import CHRF
+from hf_nar.evaluation.metrics import Score, check_counts, length_ratio, score
+from hf_nar.evaluation.settings import Setting
+from hf_nar.evaluation.systems import Translations
+from hf_nar.inference import TranslationTrace
 
-from hf_nar.inference import TranslationTrace, Translator
+DECIMALS = {"comet": 4}  # 2 for all that end at 100
 
 
 @dataclass(frozen=True)
@@ -39,20 +41,13 @@ def corpus_scores(hypotheses: Sequence[str], references: Sequence[str]) -> Corpu
     Raises:
         ValueError: If there are none, or their number differs from that of the references.
     """
-    if len(hypotheses) != len(references) or not hypotheses:
-        raise ValueError(
-            f"There must be one translation for each reference and at least one, got "
-            f"{len(hypotheses)} translations and {len(references)} references."
-        )
-    bleu, chrf = BLEU(tokenize="13a"), CHRF()
-    bleu_score = bleu.corpus_score(list(hypotheses), [list(references)])
-    chrf_score = chrf.corpus_score(list(hypotheses), [list(references)])
+    bleu, chrf = (score(name, hypotheses, references) for name in ("bleu", "chrf"))
     return CorpusScores(
-        bleu=bleu_score.score,
-        chrf=chrf_score.score,
-        bleu_signature=str(bleu.get_signature()),
-        chrf_signature=str(chrf.get_signature()),
-        length_ratio=bleu_score.sys_len / max(bleu_score.ref_len, 1),
+        bleu=bleu.value,
+        chrf=chrf.value,
+        bleu_signature=bleu.signature,
+        chrf_signature=chrf.signature,
+        length_ratio=length_ratio(hypotheses, references),
     )
 
 
@@ -61,76 +56,96 @@ class Quality:
     """Quality of one decoding setting on one test set.
 
     Args:
-        iterations: Refinement iterations allowed.
-        mean_iterations: Iterations used, mean over sentences.
-        bleu: See `CorpusScores`, as `chrf`, the signatures and `length_ratio`.
-        chrf: See `CorpusScores`.
-        length_ratio: See `CorpusScores`.
-        exact_length_share: Share of sentences whose last draft has as many subwords as the
-            reference.
-        repetition_share: Share of tokens in the last drafts that equal the token before them;
-            `collapse_repeats` removes these.
-        seconds: For all sentences, from text to text.
-        bleu_signature: See `CorpusScores`.
-        chrf_signature: See `CorpusScores`.
+        setting: How was translated.
+        is_default: Whether that is what the model does when it is told nothing.
+        scores: By the name of the metric.
+        length_ratio: Words of all translations over words of all references, by 13a.
+        exact_length_share: Share of sentences with as many tokens as the reference; which tokens,
+            `run_setting` and `given_translations` say.
+        repetition_share: Share of tokens that equal the token before them. For a
+            non-autoregressive model, `collapse_repeats` removes these afterwards.
+        mean_iterations: Iterations used, mean over sentences; None if there is no such thing.
+        seconds: For all sentences, from text to text; None if it is not known.
     """
 
-    iterations: int
-    mean_iterations: float
-    bleu: float
-    chrf: float
+    setting: Setting
+    is_default: bool
+    scores: Mapping[str, Score]
     length_ratio: float
     exact_length_share: float
     repetition_share: float
-    seconds: float
-    bleu_signature: str
-    chrf_signature: str
+    mean_iterations: float | None
+    seconds: float | None
+
+    def as_row(self, iterations: int | None) -> dict[str, Any]:
+        """Return a row of a results file, figures rounded.
+
+        Args:
+            iterations: Refinement iterations allowed; None for an autoregressive model.
+        """
+        row: dict[str, Any] = {
+            "label": self.setting.label,
+            "setting": dict(self.setting.knobs),
+            "is_default": self.is_default,
+            "iterations": iterations,
+            "mean_iterations": self.mean_iterations,
+        }
+        for name, found in self.scores.items():
+            row[name.replace("-", "_")] = round(found.value, DECIMALS.get(name, 2))
+        row["length_ratio"] = round(self.length_ratio, 4)
+        row["exact_length_share"] = round(self.exact_length_share, 4)
+        row["repetition_share"] = round(self.repetition_share, 4)
+        row["seconds"] = None if self.seconds is None else round(self.seconds, 2)
+        for name, found in self.scores.items():
+            row[f"{name.replace('-', '_')}_signature"] = found.signature
+        return row
 
 
 def measure_quality(
-    translator: Translator,
-    sources: Sequence[str],
+    setting: Setting,
+    translations: Translations,
     references: Sequence[str],
-    iterations: int,
-    batch_size: int,
-) -> tuple[Quality, list[TranslationTrace]]:
-    """Translate a test set and score it.
+    scores: Mapping[str, Score],
+    is_default: bool = False,
+) -> Quality:
+    """Measure what a metric does not: lengths, repetition, iterations.
 
     Args:
-        translator: The model with its tokenizer.
-        sources: Raw sentences.
-        references: One for each source.
-        iterations: Refinement iterations.
-        batch_size: Sentences at once.
-
-    Returns:
-        The figures, and the translations with their drafts in the order of the sources.
+        setting: How was translated.
+        translations: The translations with their tokens.
+        references: One for each translation.
+        scores: By the name of the metric.
+        is_default: Whether the setting is the model's own.
 
     Raises:
-        ValueError: If the numbers of sources and references differ, or a source is too long.
+        ValueError: If the numbers of translations and references differ, or are 0.
     """
-    start = time.perf_counter()
-    traces = translator.trace(sources, batch_size=batch_size, num_refinement_iterations=iterations)
-    seconds = time.perf_counter() - start
-    texts = [trace.translation for trace in traces]
-    scores = corpus_scores(texts, references)
-    drafts = [trace.drafts[-1] for trace in traces]  # without the end token
-    repeats = sum(sum(map(operator.eq, draft, draft[1:])) for draft in drafts)
-    lengths = [len(ids) - 1 for ids in translator.tokenizer(list(references))["input_ids"]]
-    right = sum(len(draft) == length for draft, length in zip(drafts, lengths, strict=True))
-    quality = Quality(
-        iterations=iterations,
-        mean_iterations=sum(trace.iterations for trace in traces) / len(traces),
-        bleu=round(scores.bleu, 2),
-        chrf=round(scores.chrf, 2),
-        length_ratio=round(scores.length_ratio, 4),
-        exact_length_share=round(right / len(drafts), 4),
-        repetition_share=round(repeats / max(sum(map(len, drafts)), 1), 4),
-        seconds=round(seconds, 2),
-        bleu_signature=scores.bleu_signature,
-        chrf_signature=scores.chrf_signature,
+    check_counts(translations.texts, references)
+    used = translations.iterations
+    return Quality(
+        setting=setting,
+        is_default=is_default,
+        scores=scores,
+        length_ratio=length_ratio(translations.texts, references),
+        exact_length_share=exact_length_share(translations.tokens, translations.reference_tokens),
+        repetition_share=repetition_share(translations.tokens),
+        mean_iterations=None if used is None else sum(used) / len(used),
+        seconds=translations.seconds,
     )
-    return quality, traces
+
+
+def repetition_share(sentences: Sequence[Sequence[Hashable]]) -> float:
+    """Return the share of all tokens that equal the token before them in their sentence."""
+    repeats = sum(sum(map(operator.eq, tokens, tokens[1:])) for tokens in sentences)
+    return repeats / max(sum(map(len, sentences)), 1)
+
+
+def exact_length_share(
+    sentences: Sequence[Sequence[Hashable]], references: Sequence[Sequence[Hashable]]
+) -> float:
+    """Return the share of sentences that have as many tokens as their reference."""
+    pairs = zip(sentences, references, strict=True)
+    return sum(len(tokens) == len(right) for tokens, right in pairs) / max(len(sentences), 1)
 
 
 def example_traces(traces: Sequence[TranslationTrace], count: int = 3) -> list[TranslationTrace]:

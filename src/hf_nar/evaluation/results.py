@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib.metadata
 import json
 import os
@@ -15,19 +14,38 @@ from typing import Any
 import torch
 
 from hf_nar import __version__
+from hf_nar.evaluation.model_identity import weights_digest
 
-PACKAGES = ("torch", "transformers", "tokenizers", "sacrebleu")
+__all__ = [
+    "check_results_file",
+    "environment",
+    "processor",
+    "weights_digest",
+    "write_results",
+]
+
+PACKAGES = ("torch", "transformers", "tokenizers", "sacrebleu", "numpy")
+OPTIONAL_PACKAGES = ("sentencepiece", "ctranslate2")
 
 
 def environment(device: torch.device) -> dict[str, Any]:
     """Return what a figure depends on beside the model: hardware, threads, versions."""
+    versions = {name: _version(name) for name in (*PACKAGES, *OPTIONAL_PACKAGES)}
     return {
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else processor(),
         "threads": torch.get_num_threads(),
+        "platform": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
         "hf-nar": __version__,  # not the metadata's, which a checkout on the path lacks
-        **{name: importlib.metadata.version(name) for name in PACKAGES},
+        **{name: version for name, version in versions.items() if version is not None},
     }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
 
 
 def processor() -> str:
@@ -43,10 +61,33 @@ def processor() -> str:
     return f"{name}, {os.cpu_count()} cores"
 
 
-def weights_digest(folder: Path) -> str | None:
-    """Return the SHA-256 of a model folder's weights; None where it is no folder."""
-    file = folder / "model.safetensors"
-    return hashlib.sha256(file.read_bytes()).hexdigest() if file.is_file() else None
+def check_results_file(file: Path) -> dict[str, Any]:
+    """Check that results can be added to a file; do it before they are measured.
+
+    Returns:
+        What it holds; nothing if it is not there yet.
+
+    Raises:
+        OSError: If its folder is not there, or the file cannot be read.
+        ValueError: If it is there, but is no results file.
+    """
+    if not file.parent.is_dir():
+        raise FileNotFoundError(
+            f"A results file must be in a folder that exists, but {file.parent} does not. Make it "
+            f"first."
+        )
+    if not file.exists():
+        return {}
+    try:
+        results = json.loads(file.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(
+            f"{file} must be a results file of `hf-nar`, but is no JSON ({error}). Choose "
+            f"another `--output`."
+        ) from error
+    if not isinstance(results, dict):
+        raise ValueError(f"{file} must be a results file of `hf-nar`, but is no JSON object.")
+    return results
 
 
 def write_results(
@@ -62,20 +103,10 @@ def write_results(
         content: What was measured, with its environment.
 
     Raises:
-        OSError: If the file cannot be written.
+        OSError: If its folder is not there, or the file cannot be written.
         ValueError: If the file is there, but is no results file.
     """
-    results: dict[str, Any] = {}
-    if file.is_file():
-        try:
-            results = json.loads(file.read_text(encoding="utf-8"))
-        except (json.JSONDecodeError, UnicodeDecodeError) as error:
-            raise ValueError(
-                f"{file} must be a results file of `hf-nar`, but is no JSON ({error}). Choose "
-                f"another `--output`."
-            ) from error
-        if not isinstance(results, dict):
-            raise ValueError(f"{file} must be a results file of `hf-nar`, but is no JSON object.")
+    results = check_results_file(file)
     results[kind] = {
         "command": shlex.join(["hf-nar", *arguments]),
         "weights_sha256": weights_digest(Path(model)),

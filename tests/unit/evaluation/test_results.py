@@ -1,11 +1,20 @@
 import hashlib
+import importlib.metadata
 import json
+import platform
 import shlex
 
 import pytest
+import sacrebleu
 import torch
 
-from hf_nar.evaluation.results import environment, processor, weights_digest, write_results
+from hf_nar.evaluation.results import (
+    check_results_file,
+    environment,
+    processor,
+    weights_digest,
+    write_results,
+)
 
 
 @pytest.fixture
@@ -75,9 +84,18 @@ def test_a_file_that_is_none_of_ours_is_refused_and_kept(file, text, message):
     assert file.read_text() == text
 
 
-def test_a_missing_folder_is_an_os_error(tmp_path):
-    with pytest.raises(OSError, match="nowhere"):
+def test_a_missing_folder_is_one_clear_sentence(tmp_path):
+    message = r"must be in a folder that exists, but .*nowhere does not. Make it first"
+
+    with pytest.raises(FileNotFoundError, match=message):
         write(tmp_path / "nowhere/results.json", "quality", {})
+
+
+def test_a_file_can_be_checked_before_anything_is_measured(file):
+    assert check_results_file(file) == {}
+    assert not file.exists()
+    write(file, "latency", {})
+    assert list(check_results_file(file)) == ["latency"]
 
 
 def test_the_environment_names_hardware_and_versions():
@@ -87,4 +105,18 @@ def test_the_environment_names_hardware_and_versions():
     assert facts["threads"] == torch.get_num_threads()
     assert facts["device"] == processor()
     assert facts["device"].endswith(" cores")
+    assert facts["sacrebleu"] == sacrebleu.__version__
+    assert facts["platform"].startswith(platform.system())
     assert json.loads(json.dumps(facts)) == facts
+
+
+def test_a_package_that_is_not_installed_is_left_out(monkeypatch):
+    def version(package, real=importlib.metadata.version):
+        if package == "sentencepiece":
+            raise importlib.metadata.PackageNotFoundError(package)
+        return real(package)
+
+    assert "sentencepiece" in environment(torch.device("cpu"))
+    monkeypatch.setattr("importlib.metadata.version", version)
+
+    assert "sentencepiece" not in environment(torch.device("cpu"))

@@ -1,0 +1,159 @@
+"""What is scored: a model with its settings, or a file of translations."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+
+from hf_nar.evaluation.model_identity import model_identity
+from hf_nar.evaluation.quality import example_traces
+from hf_nar.evaluation.results import environment
+from hf_nar.evaluation.sentences import Sentences
+from hf_nar.evaluation.settings import Setting
+from hf_nar.evaluation.systems import (
+    System,
+    Translations,
+    given_translations,
+    is_default,
+    run_setting,
+)
+from hf_nar.inference import TranslationTrace, Translator
+
+
+@dataclass(frozen=True)
+class Output:
+    """Translations by one setting.
+
+    Args:
+        setting: How was translated.
+        translations: Of the test set.
+        is_default: Whether the setting is the model's own.
+        iterations: Refinement iterations allowed; None if there is no such thing.
+    """
+
+    setting: Setting
+    translations: Translations
+    is_default: bool
+    iterations: int | None
+
+
+class Candidate(Protocol):
+    """What can be scored."""
+
+    @property
+    def name(self) -> str:
+        """Model or file, as it was given."""
+
+    @property
+    def labels(self) -> list[str]:
+        """The labels of the settings."""
+
+    def outputs(self, sentences: Sentences) -> Iterator[Output]:
+        """Yield the translations by each setting."""
+
+    def facts(self, sentences: Sentences, outputs: Sequence[Output]) -> dict[str, Any]:
+        """Return what a results file says beside the figures."""
+
+
+@dataclass(frozen=True)
+class ModelCandidate:
+    """A model with its settings.
+
+    Args:
+        name: Folder or Hub id.
+        system: The model.
+        settings: How to translate, each once.
+        batch_size: Sentences at once.
+        seed: For settings that sample.
+    """
+
+    name: str
+    system: System
+    settings: Sequence[Setting]
+    batch_size: int
+    seed: int
+
+    @property
+    def labels(self) -> list[str]:
+        """The labels of the settings."""
+        return [setting.label for setting in self.settings]
+
+    def outputs(self, sentences: Sentences) -> Iterator[Output]:
+        """Translate with one setting after the other."""
+        sources = sentences.sources or []
+        for setting in self.settings:
+            translations = run_setting(
+                self.system, sources, sentences.references, setting, self.batch_size, self.seed
+            )
+            yield Output(
+                setting,
+                translations,
+                is_default(self.system, setting),
+                self._iterations(setting),
+            )
+
+    def facts(self, sentences: Sentences, outputs: Sequence[Output]) -> dict[str, Any]:
+        """Return environment, checkpoint and examples."""
+        system, config = self.system, self.system.model.config
+        is_ours = isinstance(system, Translator)
+        first = (sentences.sources or [])[:1]
+        traces: list[TranslationTrace] = example_traces(outputs[-1].translations.traces)
+        revision = getattr(config, "_commit_hash", None)  # transformers sets it for Hub models only
+        return {
+            "environment": environment(system.model.device),
+            "family": str(config.model_type),
+            "is_autoregressive": not is_ours,
+            "checkpoint": model_identity(self.name, revision),
+            "batch_size": self.batch_size,
+            "dtype": str(system.model.dtype).removeprefix("torch."),
+            "default_iterations": self._iterations(Setting("", {}, "")),
+            "tokens": "subwords of the last draft" if is_ours else "subwords of the translation",
+            "example": {"source": first[0], "translation": system.translate(first)[0]},
+            "traces": traces,
+        }
+
+    def _iterations(self, setting: Setting) -> int | None:
+        if not isinstance(self.system, Translator):
+            return None
+        network: Any = self.system.model
+        return int(network.resolve_knobs(setting.knobs).num_refinement_iterations)
+
+
+@dataclass(frozen=True)
+class FileCandidate:
+    """Translations that another system made.
+
+    Args:
+        name: Their file.
+        label: Name in tables.
+        texts: The translations.
+    """
+
+    name: str
+    label: str
+    texts: list[str]
+
+    @property
+    def labels(self) -> list[str]:
+        """The only label."""
+        return [self.label]
+
+    def outputs(self, sentences: Sentences) -> Iterator[Output]:
+        """Yield what is there."""
+        translations = given_translations(self.texts, sentences.references)
+        yield Output(Setting(self.label, {}, self.label), translations, False, None)
+
+    def facts(self, sentences: Sentences, outputs: Sequence[Output]) -> dict[str, Any]:
+        """Return the environment; there is no model to tell of."""
+        source = sentences.sources[0] if sentences.sources else None
+        unknown = ("family", "is_autoregressive", "checkpoint", "batch_size", "dtype")
+        return {
+            "environment": environment(torch.device("cpu")),
+            **dict.fromkeys((*unknown, "default_iterations")),
+            "tokens": "words by 13a",
+            "example": {"source": source, "translation": self.texts[0]},
+            "traces": [],
+        }
