@@ -193,7 +193,7 @@ def _kept_pairs(config: CorpusConfig, digest: str) -> Iterator[dict[str, str]]:
 
 
 def _load_dataset_corpus(config: CorpusConfig) -> Corpus:
-    rows = _load_rows(config)
+    rows = load_rows(config)
     columns = rows.column_names or list(next(iter(rows), {}))
     if not columns or (isinstance(rows, Dataset) and not len(rows)):
         raise _nothing_left(_origin(config), 0)
@@ -230,7 +230,8 @@ def _load_dataset_corpus(config: CorpusConfig) -> Corpus:
     return Corpus(pairs, empty_dropped=len(rows) - len(pairs))
 
 
-def _load_rows(config: CorpusConfig) -> Dataset | IterableDataset:
+def load_rows(config: CorpusConfig) -> Dataset | IterableDataset:
+    """Return the rows of a dataset as they are, with all of its columns."""
     folder = Path(cast(str, config.dataset)).expanduser()
     if any((folder / name).is_file() for name in ("state.json", "dataset_dict.json")):
         return _load_saved_rows(config, folder)
