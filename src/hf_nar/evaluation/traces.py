@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import difflib
+import itertools
 import math
+import operator
 import unicodedata
-from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -46,23 +47,27 @@ def mark_changes(previous: list[str] | None, draft: list[str], colour: bool) -> 
     """
     before, after = (HIGHLIGHT, PLAIN) if colour else ("[", "]")
     text = ""
-    for changed, tokens in _runs(previous, draft):
-        joined = escape_controls("".join(tokens)).replace(WORD_START, " ")
+    new = zip(changed_tokens(previous, draft), draft, strict=True)
+    for changed, run in itertools.groupby(new, key=operator.itemgetter(0)):
+        joined = escape_controls("".join(token for _, token in run)).replace(WORD_START, " ")
         words = joined.lstrip(" ")
         space = " " * (len(joined) - len(words))
         text += f"{space}{before}{words}{after}" if changed else joined
     return text.strip(" ")
 
 
-def _runs(previous: list[str] | None, draft: list[str]) -> Iterator[tuple[bool, list[str]]]:
-    """Yield stretches of a draft and whether they are new."""
-    if previous is None:
-        yield False, draft
-        return
-    matcher = difflib.SequenceMatcher(a=previous, b=draft, autojunk=False)
-    for operation, _, _, start, end in matcher.get_opcodes():
-        if start < end:
-            yield operation != "equal", draft[start:end]
+def changed_tokens(previous: list[str] | None, draft: list[str]) -> list[bool]:
+    """Say for each token of a draft whether it is new; what only moved is not.
+
+    Args:
+        previous: The draft before; None makes nothing new.
+        draft: Vocabulary tokens.
+    """
+    changed = [previous is not None] * len(draft)
+    matcher = difflib.SequenceMatcher(a=previous or [], b=draft, autojunk=False)
+    for match in matcher.get_matching_blocks():
+        changed[match.b : match.b + match.size] = [False] * match.size
+    return changed
 
 
 def escape_controls(text: str) -> str:

@@ -1,4 +1,4 @@
-from hf_nar.evaluation.traces import escape_controls, format_trace, mark_changes
+from hf_nar.evaluation.traces import changed_tokens, escape_controls, format_trace, mark_changes
 from hf_nar.inference import TranslationTrace
 
 
@@ -42,3 +42,19 @@ def test_a_trace_of_foreign_text_cannot_steer_the_terminal():
     assert escape_controls(text) == "a\\x1b]0;title\\x07b\\u202ec\\r\u200c"
     trace = TranslationTrace(text, text, [[text]], [-0.1], 0)
     assert "\x1b" not in format_trace(trace, colour=False)
+
+
+def test_each_token_of_a_draft_is_new_or_not():
+    before = ["▁A", "▁dog", "▁run", "▁run", "▁."]
+
+    assert changed_tokens(before, ["▁A", "▁dog", "▁is", "▁run", "ning", "▁."]) == [
+        False,
+        False,
+        True,
+        False,
+        True,
+        False,
+    ]
+    assert changed_tokens(before, before[1:]) == [False] * 4
+    assert changed_tokens([], ["▁A"]) == [True]
+    assert changed_tokens(None, ["▁A"]) == [False]

@@ -1,0 +1,147 @@
+"""`hf-nar plot`: pictures from results files."""
+
+from __future__ import annotations
+
+import sys
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+SUFFIXES = (".svg", ".png")
+
+
+class Kind(str, Enum):
+    """What can be drawn."""
+
+    LATENCY = "latency"
+    ITERATIONS = "iterations"
+    PARETO = "pareto"
+    DRAFTS = "drafts"
+    LATENT = "latent"
+
+
+# Which kinds read an option; for the others it would change nothing.
+READERS = {
+    "batch_size": (Kind.LATENCY, Kind.PARETO),
+    "scope": (Kind.LATENCY, Kind.PARETO),
+    "logarithmic": (Kind.LATENCY,),
+    "labels": (Kind.ITERATIONS,),
+    "sentence": (Kind.DRAFTS,),
+}
+
+
+def plot(
+    kind: Annotated[Kind, typer.Argument(help="What to draw.")],
+    results: Annotated[list[Path], typer.Argument(help="Results files.")],
+    output: Annotated[
+        Path | None,
+        typer.Option(help="Picture; without .svg or .png both are made. [default: KIND, beside]"),
+    ] = None,
+    title: Annotated[str | None, typer.Option(help="First line of the picture.")] = None,
+    batch_size: Annotated[
+        int | None, typer.Option(help="latency, pareto: sentences at once. [default: 1]")
+    ] = None,
+    scope: Annotated[
+        str | None,
+        typer.Option(help="latency, pareto: model or text. [default: latency model, pareto text]"),
+    ] = None,
+    logarithmic: Annotated[
+        bool | None, typer.Option("--logarithmic", help="latency: a logarithmic axis.")
+    ] = None,
+    label: Annotated[
+        list[str] | None,
+        typer.Option(help="iterations: name of each file's model, in order. [default: folder]"),
+    ] = None,
+    sentence: Annotated[
+        int | None, typer.Option(help="drafts: which sentence, from 1. [default: 1]")
+    ] = None,
+) -> None:
+    """Draw measurements from results files.
+
+    latency: milliseconds against target length, from `hf-nar benchmark`. iterations: BLEU against
+    refinement iterations, from `hf-nar evaluate`. pareto: BLEU against speed, from both. drafts:
+    the drafts of one sentence, from `hf-nar evaluate`. latent: the latent space of one sentence,
+    from `hf-nar landscape`.
+    """
+    options = {
+        "batch_size": batch_size,
+        "scope": scope,
+        "logarithmic": logarithmic,
+        "labels": label or None,
+        "sentence": sentence,
+    }
+    given: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
+    for name in given:
+        if kind not in READERS[name]:
+            option = name.removesuffix("s").replace("_", "-")
+            kinds = " and ".join(reader.value for reader in READERS[name])
+            raise ValueError(f"`--{option}` is for {kinds} only; leave it out for {kind.value}.")
+    files = _output_files(output or results[0].parent / kind.value)
+    _check_matplotlib()
+    from hf_nar.plots.sources import shown
+    from hf_nar.plots.style import picture_style, save_picture  # late: needs matplotlib
+
+    if title is not None:
+        given["title"] = shown(title)
+    with picture_style() as missing:
+        figure = _draw(kind, results, given)
+        save_picture(figure, files)
+    if missing:
+        print(
+            f"No installed font has {' '.join(sorted(missing))}; a box stands for each.",
+            file=sys.stderr,
+        )
+    for file in files:
+        print(file)
+
+
+def _output_files(output: Path) -> list[Path]:
+    if output.suffix in SUFFIXES:
+        return [output]
+    if output.suffix:
+        raise ValueError(
+            f"`--output` must end in .svg or .png, or have no ending to make both; got {output}."
+        )
+    return [output.with_suffix(suffix) for suffix in SUFFIXES]
+
+
+def _check_matplotlib() -> None:
+    try:
+        import matplotlib  # noqa: F401  only asks whether it is there
+    except ModuleNotFoundError as error:
+        raise ValueError(
+            'Pictures need matplotlib, which is not installed. Run: pip install "hf-nar[plot]"'
+        ) from error
+
+
+def _draw(kind: Kind, results: list[Path], keywords: dict[str, Any]) -> Figure:
+    """Read what a kind needs, and draw it."""
+    from hf_nar.plots.drafts import drafts_figure
+    from hf_nar.plots.latency import latency_figure
+    from hf_nar.plots.latent import latent_figure
+    from hf_nar.plots.quality import iterations_figure
+    from hf_nar.plots.sources import read_section, read_sections
+    from hf_nar.plots.tradeoff import pareto_figure
+
+    if kind is Kind.LATENCY:
+        return latency_figure(read_section(results, "benchmark", "benchmark"), **keywords)
+    if kind is Kind.ITERATIONS:
+        sections = read_sections(results, "quality", "evaluate")
+        return iterations_figure(sections, **keywords)
+    if kind is Kind.DRAFTS:
+        return drafts_figure(read_section(results, "quality", "evaluate"), **keywords)
+    if kind is Kind.LATENT:
+        return latent_figure(read_section(results, "latent_space", "landscape"), **keywords)
+    figure, left_out = pareto_figure(
+        read_sections(results, "quality", "evaluate"),
+        read_section(results, "benchmark", "benchmark"),
+        **keywords,
+    )
+    for name in left_out:
+        print(f"{name} is left out: no results file has its BLEU", file=sys.stderr)
+    return figure
