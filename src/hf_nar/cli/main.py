@@ -11,10 +11,14 @@ import typer
 from typer.main import get_command
 
 from hf_nar import __version__
+from hf_nar.cli.benchmark import benchmark
 from hf_nar.cli.card import card
+from hf_nar.cli.distill import distill
 from hf_nar.cli.env import env
 from hf_nar.cli.evaluate import evaluate
+from hf_nar.cli.landscape import landscape
 from hf_nar.cli.latency import latency
+from hf_nar.cli.plot import plot
 from hf_nar.cli.tokenizer import tokenizer
 from hf_nar.cli.train import train
 from hf_nar.cli.translate import translate
@@ -38,8 +42,12 @@ app = typer.Typer(
 app.command()(translate)
 app.command()(tokenizer)
 app.command()(train)
+app.command()(distill)
 app.command()(evaluate)
+app.command()(benchmark)
 app.command()(latency)
+app.command()(landscape)
+app.command()(plot)
 app.command()(card)
 app.command()(env)
 

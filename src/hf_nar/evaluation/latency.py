@@ -78,7 +78,7 @@ def measure_latency(
             length,
             count,
             median_ms=round(statistics.median(times[length, count]), 3),
-            p95_ms=round(_percentile(times[length, count], 0.95), 3),
+            p95_ms=round(percentile(times[length, count], 0.95), 3),
             gflop=round(_gflop(model, length, count, batch_size), 4),
         )
         for length, count in settings
@@ -107,14 +107,15 @@ def _generate(model: Any, source: torch.Tensor, count: int) -> None:
 
 def _time_once(model: PreTrainedModel, length: int, count: int, batch_size: int) -> float:
     source = _source(model, length, batch_size)
-    _wait(model.device)
+    synchronize(model.device)
     start = time.perf_counter()
     _generate(model, source, count)
-    _wait(model.device)
+    synchronize(model.device)
     return time.perf_counter() - start
 
 
-def _wait(device: torch.device) -> None:
+def synchronize(device: torch.device) -> None:
+    """Wait until a GPU has done all its work, so that a clock can be read."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 
@@ -131,6 +132,7 @@ def _gflop(model: PreTrainedModel, length: int, count: int, batch_size: int) -> 
     return float(counter.get_total_flops()) / 1e9
 
 
-def _percentile(values: Sequence[float], share: float) -> float:
+def percentile(values: Sequence[float], share: float) -> float:
+    """Return the value under which a share of all lies, such as 0.95; one of the values."""
     ranked = sorted(values)
     return ranked[min(len(ranked) - 1, round(share * (len(ranked) - 1)))]

@@ -301,8 +301,9 @@ class LaNMTForConditionalGeneration(NARGenerationMixin, PreTrainedModel):
         return self._allow_words_only(self.lm_head(hidden), lengths)
 
     def _allow_words_only(self, logits: Tensor, lengths: Tensor) -> Tensor:
+        """Change logits in place, as they are large and nobody else has them."""
         lowest = torch.finfo(logits.dtype).min
-        logits = logits.index_fill(-1, self._special_ids(logits.device), lowest)
+        logits[..., self._special_ids(logits.device)] = lowest
         rows = torch.arange(len(lengths), device=logits.device)
         logits[rows, lengths - 1] = lowest
         logits[rows, lengths - 1, self.config.eos_token_id] = 0.0

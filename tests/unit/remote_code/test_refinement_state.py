@@ -1,8 +1,10 @@
 import random
 from itertools import chain, groupby
 
+import pytest
 import torch
 
+from hf_nar.remote_code import refinement_state
 from hf_nar.remote_code.refinement_state import (
     RefinementState,
     collapse_repeats,
@@ -50,6 +52,19 @@ def test_most_likely_tokens_have_the_log_probability_of_the_whole_distribution()
     best, expected = logits.float().log_softmax(-1).max(-1)
     assert torch.equal(tokens, torch.where(mask, expected, PAD))
     torch.testing.assert_close(scores, torch.where(mask, best, 0.0))
+
+
+@pytest.mark.parametrize("at_once", [1, 6, 13, 1000])  # logits, of 6 for each token
+def test_most_likely_tokens_do_not_depend_on_how_many_are_looked_at_together(at_once, monkeypatch):
+    logits = torch.randn(3, 4, 6, generator=torch.Generator().manual_seed(0))
+    mask = torch.tensor([[True] * 4, [True] * 2 + [False] * 2, [True] * 3 + [False]])
+    whole = most_likely_tokens(logits, mask, PAD)
+    monkeypatch.setattr(refinement_state, "CACHED_LOGITS", at_once)
+
+    tokens, scores = most_likely_tokens(logits, mask, PAD)
+
+    assert torch.equal(tokens, whole[0])
+    torch.testing.assert_close(scores, whole[1])
 
 
 def test_drafts_are_the_same_however_they_are_padded():

@@ -1,0 +1,121 @@
+"""Networks with random weights: enough to measure speed, where every output has a fixed length."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+from typing import Any
+
+import torch
+from tokenizers import AddedToken, Tokenizer, models, pre_tokenizers, processors
+from transformers import GenerationConfig, MarianConfig, MarianMTModel, PreTrainedTokenizerFast
+
+from hf_nar.data.tokenizer import MASK_TOKEN, NUM_SPECIAL_TOKENS, save_tokenizer
+from hf_nar.remote_code.configuration_lanmt import LaNMTConfig
+from hf_nar.remote_code.modeling_lanmt import LaNMTForConditionalGeneration
+
+# Of the paper's WMT'14 model, and of one that a test makes in an instant.
+SHAPES: dict[str, dict[str, int]] = {
+    "base": {"vocab_size": 32000, "d_model": 512, "d_ff": 2048, "heads": 8, "layers": 6},
+    "tiny": {"vocab_size": 120, "d_model": 16, "d_ff": 32, "heads": 2, "layers": 1},
+}
+DEEP_ENCODER = (12, 1)  # layers of encoder and decoder
+SPECIAL_TOKENS = {
+    "pad_token": "<pad>",
+    "bos_token": "<s>",
+    "eos_token": "</s>",
+    "unk_token": "<unk>",
+    "mask_token": MASK_TOKEN,
+}
+
+
+def write_random_networks(shape: str, folder: Path, seed: int) -> dict[str, str]:
+    """Write `ours`, `teacher` and `teacher 12-1` with their tokenizer into a folder.
+
+    Args:
+        shape: "base" or "tiny".
+        folder: To write into.
+        seed: Of the weights.
+
+    Returns:
+        The folder of each.
+
+    Raises:
+        ValueError: If there is no such shape.
+    """
+    if shape not in SHAPES:
+        raise ValueError(f"`--random-init` must be one of {', '.join(SHAPES)}; got {shape!r}.")
+    sizes = SHAPES[shape]
+    layers = sizes["layers"]
+    torch.manual_seed(seed)
+    networks: dict[str, Any] = {
+        "ours": _ours(sizes),
+        "teacher": _teacher(sizes, layers, layers),
+        "teacher 12-1": _teacher(sizes, *DEEP_ENCODER),
+    }
+    tokenizer = word_tokenizer(sizes["vocab_size"])
+    for name, network in networks.items():
+        network.save_pretrained(folder / name)
+        save_tokenizer(tokenizer, folder / name)
+    return {name: str(folder / name) for name in networks}
+
+
+def _ours(sizes: dict[str, int]) -> LaNMTForConditionalGeneration:
+    stacks = ("prior", "target", "posterior", "decoder")
+    layers: dict[str, Any] = {f"num_{stack}_layers": sizes["layers"] for stack in stacks}
+    return LaNMTForConditionalGeneration(
+        LaNMTConfig(
+            vocab_size=sizes["vocab_size"],
+            d_model=sizes["d_model"],
+            d_ff=sizes["d_ff"],
+            num_attention_heads=sizes["heads"],
+            **layers,
+        )
+    )
+
+
+def _teacher(sizes: dict[str, int], encoder_layers: int, decoder_layers: int) -> MarianMTModel:
+    tokens: dict[str, Any] = {"pad_token_id": 0, "eos_token_id": 2, "decoder_start_token_id": 1}
+    config = MarianConfig(
+        vocab_size=sizes["vocab_size"],
+        d_model=sizes["d_model"],
+        encoder_layers=encoder_layers,
+        decoder_layers=decoder_layers,
+        encoder_ffn_dim=sizes["d_ff"],
+        decoder_ffn_dim=sizes["d_ff"],
+        encoder_attention_heads=sizes["heads"],
+        decoder_attention_heads=sizes["heads"],
+        activation_function="relu",
+        scale_embedding=True,
+        init_std=sizes["d_model"] ** -0.5,
+        max_position_embeddings=512,
+        forced_eos_token_id=None,
+        **tokens,
+    )
+    model = MarianMTModel(config)
+    model.generation_config = GenerationConfig(max_length=512, **tokens)
+    return model
+
+
+def word_tokenizer(vocab_size: int) -> PreTrainedTokenizerFast:
+    """Return a tokenizer of invented words, one token each, that appends the end token."""
+    special = list(SPECIAL_TOKENS.values())
+    words = [*special, *(f"w{i}" for i in range(NUM_SPECIAL_TOKENS, vocab_size))]
+    tokenizer = Tokenizer(models.WordLevel({word: i for i, word in enumerate(words)}, "<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    tokenizer.post_processor = processors.TemplateProcessing(
+        "$A </s>", special_tokens=[("</s>", 2)]
+    )
+    tokenizer.add_special_tokens([AddedToken(token, special=True) for token in special])
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        model_input_names=["input_ids", "attention_mask"],
+        padding_side="right",
+        **SPECIAL_TOKENS,
+    )
+
+
+def random_texts(count: int, length: int, vocab_size: int, generator: random.Random) -> list[str]:
+    """Return texts of `word_tokenizer`'s words, each of `length` tokens with the end token."""
+    words = range(NUM_SPECIAL_TOKENS, vocab_size)
+    return [" ".join(f"w{i}" for i in generator.choices(words, k=length - 1)) for _ in range(count)]
