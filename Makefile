@@ -7,6 +7,9 @@ PIP_ARGS ?=
 # nothing. Where it cannot be reached, pip takes torch from the usual registry. For a GPU: TORCH_INDEX=
 TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 BIN := $(VENV)/bin
+STUDENT := model_cards/lanmt-multi30k-deen
+# Results that belong to no committed model and stand in the README.
+FIGURES := training/results/base-cpu.json training/results/lanmt-multi30k-deen-raw.json
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
@@ -41,8 +44,12 @@ fix: $(STAMP) ## Format, and repair what ruff can repair
 test-slow: $(STAMP) ## Run the tests that take minutes
 	$(BIN)/python -m pytest -m 'slow and not gpu and not hub'
 
-cards: $(STAMP) ## Write the model cards again from their results
-	$(BIN)/hf-nar card model_cards/*/ --readme README.md
+cards: $(STAMP) ## Write the model cards, the README's tables and its pictures again from their results
+	$(BIN)/hf-nar card model_cards/*/ $(addprefix --results ,$(FIGURES)) --readme README.md
+	$(BIN)/hf-nar plot iterations $(STUDENT)/results.json training/results/lanmt-multi30k-deen-raw.json \
+		model_cards/teacher-multi30k-deen/results.json --output $(STUDENT)/iterations.svg \
+		--label "student of the teacher" --label "raw targets"
+	$(BIN)/hf-nar plot latency training/results/base-cpu-lengths.json --output training/results/latency.svg
 
 clean: ## Remove the virtual environment, caches and builds
 	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache

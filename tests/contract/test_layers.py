@@ -10,7 +10,18 @@ PACKAGE = Path(__file__).parents[2] / "src/hf_nar"
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 # May import rightwards, never leftwards.
-LAYERS = ["cli", "cards", "plots", "training", "evaluation", "data", "inference", "teacher", "auto", "remote_code"]
+LAYERS = [
+    "cli",
+    "cards",
+    "plots",
+    "training",
+    "evaluation",
+    "data",
+    "inference",
+    "teacher",
+    "auto",
+    "remote_code",
+]
 
 # Inside remote_code: the beginning of a file's name, and the beginnings of those it may import.
 NETWORK_PARTS = ("layers", "losses", "length_predictor", "latent_gaussian")

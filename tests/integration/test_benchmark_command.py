@@ -11,6 +11,8 @@ import torch
 import hf_nar.evaluation
 from hf_nar.cli.main import main
 from hf_nar.evaluation.benchmark_networks import write_random_networks
+from hf_nar.evaluation.quality import corpus_scores
+from hf_nar.inference import Translator
 
 SIZES = ["--repeats", "2", "--warm-up", "1", "--no-memory"]
 
@@ -94,7 +96,10 @@ def check_schema(results):
         },
         "overtakes": {"engine": str, "ours": str},
     }
-    optional = {"systems": {"peak_memory_mb"}, "overtakes": {"length", "batch_size"}}
+    optional = {
+        "systems": {"peak_memory_mb", "bleu", "bleu_signature"},
+        "overtakes": {"length", "batch_size"},
+    }
     for part, types in keys.items():
         assert results[part]
         for entry in results[part]:
@@ -125,11 +130,18 @@ def test_real_models_are_measured_on_real_text_of_natural_length(run, tmp_path, 
     source = tmp_path / "test.de.gz"
     with gzip.open(source, "wt", encoding="utf-8") as stream:
         stream.write("Ein Hund läuft im Schnee.\n\nEin Kind schläft.\nEine Frau sitzt am Haus.\n")
+    texts = Translator.from_pretrained(tiny_folder).translate(
+        ["Ein Hund läuft im Schnee.", "Ein Kind schläft.", "Eine Frau sitzt am Haus."],
+        num_refinement_iterations=1,
+    )
+    references = [texts[0], "A child sleeps by the house.", texts[2]]
+    target = tmp_path / "test.en"
+    target.write_text("{}\n\n{}\n{}\n".format(*references), "utf-8")
     file = tmp_path / "results.json"
 
     code, out, err = run(
-        tiny_folder, "--teacher", teacher, "--source-file", source, "--batch-size", "2",
-        "--iterations", "1", *SIZES, "--output", file,
+        tiny_folder, "--teacher", teacher, "--source-file", source, "--target-file", target,
+        "--batch-size", "2", "--iterations", "1", *SIZES, "--output", file,
     )  # fmt: skip
 
     assert code == 0, err
@@ -139,6 +151,9 @@ def test_real_models_are_measured_on_real_text_of_natural_length(run, tmp_path, 
     assert {row["length"] for row in results["rows"]} == {None}
     assert results["weights_sha256"]
     assert not [system for system in results["systems"] if "12-1" in system["name"]]
+    [ours] = [system for system in results["systems"] if system["is_ours"]]
+    assert ours["bleu"] == round(corpus_scores(texts, references).bleu, 2)
+    assert all(system["bleu_signature"] for system in results["systems"])
     assert "sentences of natural length" in out
 
 
@@ -202,6 +217,7 @@ def test_a_dtype_is_that_of_ours_and_transformers(run, tmp_path):
         ([], "either --random-init, or MODEL with --teacher and --source-file; got a part"),
         (["model"], "got a part of these, or neither"),
         (["model", "--random-init", "tiny"], "got both"),
+        (["--random-init", "tiny", "--target-file", "x"], "Give `--source-file`"),
         (["--random-init", "big"], "one of base, tiny; got 'big'"),
         (["--random-init", "tiny", "--batch-size", "0"], "at least 1, or max; got 0"),
         (["--random-init", "tiny", "--batch-size", "-2"], "numbers with commas"),

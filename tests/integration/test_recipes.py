@@ -6,8 +6,8 @@ import pytest
 import torch
 import yaml
 
-from hf_nar.training.recipe import Recipe
 from hf_nar.training.models import build_model
+from hf_nar.training.recipe import Recipe
 from hf_nar.training.run import training_arguments
 
 TRAINING = Path(__file__).parents[2] / "training"

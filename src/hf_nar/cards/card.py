@@ -10,12 +10,15 @@ from typing import Any
 
 from huggingface_hub import EvalResult, ModelCardData
 
-from hf_nar.cards.tables import hardware, latency_table, quality_table
+from hf_nar.cards.tables import hardware, latency_table, quality_table, speed_table
 from hf_nar.evaluation.results import weights_digest
 from hf_nar.evaluation.traces import format_trace
 from hf_nar.inference import TranslationTrace
 
 RESULTS_FILE, TRAINING_FILE = "results.json", "training.json"
+# Sections of a results file, each with the command that writes it; a teacher needs the first only.
+NEEDED_SECTIONS = {"quality": "evaluate", "latency": "latency", "benchmark": "benchmark"}
+OUR_TAGS = ("non-autoregressive", "lanmt", "custom_code")
 
 QUICKSTART = """\
 ```python
@@ -24,6 +27,19 @@ from transformers import AutoModel, AutoTokenizer
 folder = "{folder}"  # or its id on the Hub
 tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=True)
 model = AutoModel.from_pretrained(folder, trust_remote_code=True, dtype="float32")
+sentences = [{example}]
+ids = model.generate(**tokenizer(sentences, return_tensors="pt"))
+print(tokenizer.batch_decode(ids, skip_special_tokens=True))
+# {printed}
+```"""
+
+TEACHER_QUICKSTART = """\
+```python
+from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
+
+folder = "{folder}"  # or its id on the Hub
+tokenizer = AutoTokenizer.from_pretrained(folder)
+model = AutoModelForSeq2SeqLM.from_pretrained(folder, dtype="float32")
 sentences = [{example}]
 ids = model.generate(**tokenizer(sentences, return_tensors="pt"))
 print(tokenizer.batch_decode(ids, skip_special_tokens=True))
@@ -42,6 +58,17 @@ output = model.generate(
 output.sequences, output.scores, output.lengths, output.iterations, output.history
 ```"""
 
+TEACHER_CITATION = """\
+```bibtex
+@article{fan2021beyond,
+  title = {Beyond {E}nglish-Centric Multilingual Machine Translation},
+  author = {Fan, Angela and Bhosale, Shruti and Schwenk, Holger and others},
+  journal = {Journal of Machine Learning Research},
+  volume = {22},
+  year = {2021}
+}
+```"""
+
 CITATION = """\
 ```bibtex
 @inproceedings{shu2020latent,
@@ -50,6 +77,13 @@ CITATION = """\
   author = {Shu, Raphael and Lee, Jason and Nakayama, Hideki and Cho, Kyunghyun},
   booktitle = {AAAI},
   year = {2020}
+}
+
+@inproceedings{kim2016sequence,
+  title = {Sequence-Level Knowledge Distillation},
+  author = {Kim, Yoon and Rush, Alexander M.},
+  booktitle = {EMNLP},
+  year = {2016}
 }
 ```"""
 
@@ -63,7 +97,7 @@ class ModelFacts:
         path: The model folder, from where the card is made if it lies below.
         card: The recipe's `card` section: title, language, license, datasets and so on.
         training: What the run wrote.
-        results: What `hf-nar evaluate` and `hf-nar latency` wrote.
+        results: What `hf-nar evaluate`, `hf-nar latency` and `hf-nar benchmark` wrote.
     """
 
     name: str
@@ -80,7 +114,7 @@ class ModelFacts:
             OSError: If a file is missing.
             ValueError: If a file is no JSON, or the recipe has no card section.
         """
-        training, results = (_read(folder / name) for name in (TRAINING_FILE, RESULTS_FILE))
+        training, results = (read_json(folder / name) for name in (TRAINING_FILE, RESULTS_FILE))
         card = training.get("recipe", {}).get("card") or {}
         missing = [key for key in ("title", "language", "license") if key not in card]
         if missing:
@@ -88,13 +122,14 @@ class ModelFacts:
                 f"The recipe of {folder} must have `card.{missing[0]}`; add it and export again."
             )
         digest = weights_digest(folder)
-        for section, command in (("quality", "evaluate"), ("latency", "latency")):
+        for section, command in NEEDED_SECTIONS.items():
             if section not in results:
-                raise ValueError(
-                    f"{folder / RESULTS_FILE} must hold quality and latency, but it has no "
-                    f'"{section}". Measure it with `hf-nar {command} --output`.'
-                )
-            if results[section].get("weights_sha256") != digest:
+                if section == "quality" or not results["quality"]["is_autoregressive"]:
+                    raise ValueError(
+                        f'{folder / RESULTS_FILE} must hold "{section}", but does not. Measure it '
+                        f"with `hf-nar {command} --output`."
+                    )
+            elif results[section].get("weights_sha256") != digest:
                 raise ValueError(
                     f"{folder / RESULTS_FILE} must hold figures of the weights beside it, but its "
                     f'"{section}" is not of these. Measure again with `hf-nar {command}`.'
@@ -104,31 +139,43 @@ class ModelFacts:
         return cls(path.name, shown.as_posix(), card, training, results)
 
     @property
+    def is_teacher(self) -> bool:
+        """Whether the model is autoregressive, and its network one of transformers."""
+        return bool(self.results["quality"]["is_autoregressive"])
+
+    @property
     def default_quality(self) -> Mapping[str, Any]:
         """The figures of the decoding that the model has as its default.
 
         Raises:
             ValueError: If it was not measured.
         """
-        quality = self.results["quality"]
-        for row in quality["rows"]:
-            if row["iterations"] == quality["default_iterations"]:
+        for row in self.results["quality"]["rows"]:
+            if row["is_default"]:
                 default: Mapping[str, Any] = row
                 return default
         raise ValueError(
-            f"The results of {self.name} must have the model's own number of iterations, "
-            f"{quality['default_iterations']}. Measure it with `hf-nar evaluate --iterations`."
+            f"The results of {self.name} must have the decoding that the model has as its own. "
+            f"Measure it with `hf-nar evaluate`, with its `--iterations` or `--beams`."
         )
 
 
 def render_card(facts: ModelFacts) -> str:
     """Return the card as Markdown with YAML metadata."""
-    sections = (_summary, _quickstart, _quality, _speed, _trace, _decoding, _training, _limits)
+    ours = (_summary, _quickstart, _quality, _speed, _trace, _decoding, _training, _limits)
+    sections = (_summary, _quickstart, _quality, _training, _limits) if facts.is_teacher else ours
     text = "\n\n".join(section(facts) for section in sections)
-    return f"---\n{_metadata(facts)}\n---\n\n{text}\n\n## Citation\n\n{CITATION}\n"
+    citation = TEACHER_CITATION if facts.is_teacher else CITATION
+    return f"---\n{_metadata(facts)}\n---\n\n{text}\n\n## Citation\n\n{citation}\n"
 
 
-def _read(file: Path) -> dict[str, Any]:
+def read_json(file: Path) -> dict[str, Any]:
+    """Return what a command wrote.
+
+    Raises:
+        OSError: If the file is missing.
+        ValueError: If it is no JSON.
+    """
     try:
         values: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
@@ -157,7 +204,7 @@ def _metadata(facts: ModelFacts) -> str:
         license_name=card.get("license_name"),
         library_name="transformers",
         pipeline_tag="translation",
-        tags=["translation", "non-autoregressive", "lanmt", "custom_code"],
+        tags=["translation", *(["teacher"] if facts.is_teacher else OUR_TAGS)],
         datasets=card.get("datasets"),
         metrics=["sacrebleu", "chrf"],
         model_name=facts.name,
@@ -172,7 +219,7 @@ def _summary(facts: ModelFacts) -> str:
 
 def _quickstart(facts: ModelFacts) -> str:
     example = facts.results["quality"]["example"]
-    text = QUICKSTART.format(
+    text = (TEACHER_QUICKSTART if facts.is_teacher else QUICKSTART).format(
         folder=facts.path,
         example=json.dumps(example["source"], ensure_ascii=False),
         printed=[example["translation"]],
@@ -183,10 +230,11 @@ def _quickstart(facts: ModelFacts) -> str:
 def _quality(facts: ModelFacts) -> str:
     quality = facts.results["quality"]
     row = quality["rows"][0]
+    dropped = "" if facts.is_teacher else ", repeated tokens dropped"
     return (
         f"## Quality\n\n{facts.card.get('test_set', quality['source_file'])}, "
-        f"{quality['sentences']} sentences, {quality['dtype']}, repeated tokens dropped. The "
-        f"default of the model is {quality['default_iterations']} iteration(s).\n\n"
+        f"{quality['sentences']} sentences, {quality['dtype']}{dropped}. The model's own decoding "
+        f"is in bold.\n\n"
         f"{quality_table(quality)}\n\n"
         f"BLEU: `{row['bleu_signature']}`. chrF: `{row['chrf_signature']}`. "
         f"Measured on {hardware(quality['environment'])}\n\n"
@@ -195,13 +243,16 @@ def _quality(facts: ModelFacts) -> str:
 
 
 def _speed(facts: ModelFacts) -> str:
-    latency = facts.results["latency"]
+    latency, benchmark = facts.results["latency"], facts.results["benchmark"]
     return (
-        f"## Speed\n\nMedian time of one translation at batch size {latency['batch_size']}, "
+        f"## Speed\n\nAgainst its teacher, in one run, all systems in turn, text in, text out, on "
+        f"{benchmark['source']}:\n\n{speed_table(benchmark)}\n\n"
+        f"Measured on {hardware(benchmark['environment'])}\n\n```\n{benchmark['command']}\n```\n\n"
+        f"Median time of one translation at batch size {latency['batch_size']}, "
         f"{latency['dtype']}, token ids in, token ids out, source and target of the same length, "
         f"every iteration run; beside it the arithmetic of its matrix products.\n\n"
-        f"{latency_table(latency)}\n\nMeasured on {hardware(latency['environment'])} No comparison "
-        f"with an autoregressive engine was made.\n\n```\n{latency['command']}\n```"
+        f"{latency_table(latency)}\n\nMeasured on {hardware(latency['environment'])}\n\n"
+        f"```\n{latency['command']}\n```"
     )
 
 

@@ -7,36 +7,75 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 
-def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Return a Markdown table, numbers to the right."""
-    lines = [header, ["---:"] * len(header), *rows]
+def table(header: Sequence[str], rows: Sequence[Sequence[str]], texts: int = 0) -> str:
+    """Return a Markdown table: the first `texts` columns to the left, numbers to the right."""
+    sides = ["---"] * texts + ["---:"] * (len(header) - texts)
+    lines = [header, sides, *rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
 def quality_table(quality: Mapping[str, Any]) -> str:
-    """Return quality by refinement iterations, from the "quality" part of a results file."""
-    header = (
-        "refinement iterations",
-        "BLEU",
-        "chrF",
-        "length ratio",
-        "exact length",
-        "repeated tokens",
-        "iterations used",
-    )
-    rows = [
-        (
-            str(row["iterations"]),
+    """Return quality by decoding, from the "quality" part of a results file."""
+    header = ["decoding", "BLEU", "chrF", "length ratio", "exact length", "repeated tokens"]
+    with_iterations = not quality["is_autoregressive"]
+    rows = []
+    for row in quality["rows"]:
+        cells = [
+            _bold(row["label"], row["is_default"]),
             f"{row['bleu']:.2f}",
             f"{row['chrf']:.2f}",
             f"{row['length_ratio']:.3f}",
             f"{row['exact_length_share']:.1%}",
             f"{row['repetition_share']:.1%}",
-            f"{row['mean_iterations']:.2f}",
-        )
-        for row in quality["rows"]
-    ]
-    return table(header, rows)
+        ]
+        if with_iterations:
+            cells.append(f"{row['mean_iterations']:.2f}")
+        rows.append(cells)
+    return table(header + ["iterations used"] * with_iterations, rows, texts=1)
+
+
+def _bold(text: str, is_bold: bool) -> str:
+    return f"**{text}**" if is_bold else text
+
+
+def speed_table(benchmark: Mapping[str, Any], scope: str = "text") -> str:
+    """Return quality, where it was measured, and speed of each system.
+
+    Args:
+        benchmark: What `hf-nar benchmark` wrote, of real text or of one length.
+        scope: "text" for text in, text out; "model" for the network alone.
+    """
+    cells = {
+        (row["system"], row["batch_size"]): row
+        for row in benchmark["rows"]
+        if row["scope"] == scope
+    }
+    sizes = sorted({size for _, size in cells})
+    with_bleu = any(system.get("bleu") is not None for system in benchmark["systems"])
+    header = ["system", *["BLEU"] * with_bleu, "ms, batch 1"]
+    header += [f"sentences/s, batch {size}" for size in sizes]
+    rows = []
+    for system in benchmark["systems"]:
+        name = system["name"]
+        row = [_bold(name, system["is_ours"])]
+        if with_bleu:
+            row.append(_number(system.get("bleu"), 2))
+        row.append(_number(_value(cells, name, 1, "p50_ms"), 1))
+        row += [_number(_value(cells, name, n, "sentences_per_second"), 1) for n in sizes]
+        rows.append([*row, *(_number(system.get(key), 0) for key in ("size_mb", "peak_memory_mb"))])
+    return table([*header, "MB on disk", "peak MB"], rows, texts=1)
+
+
+def _value(
+    cells: Mapping[tuple[str, int], Mapping[str, Any]], system: str, size: int, key: str
+) -> float | None:
+    """Return one figure; None where the system was not run at that batch size."""
+    value: float | None = cells.get((system, size), {}).get(key)
+    return value
+
+
+def _number(value: float | None, digits: int) -> str:
+    return "-" if value is None else f"{value:.{digits}f}"
 
 
 def latency_table(latency: Mapping[str, Any]) -> str:
@@ -52,10 +91,6 @@ def latency_table(latency: Mapping[str, Any]) -> str:
             [str(length), *(f"{c['median_ms']:.1f} ms, {c['gflop']:.2f} GFLOP" for c in row)]
         )
     return table(header, rows)
-
-
-def _time(row: Mapping[str, Any]) -> str:
-    return f"{row['median_ms']:.1f} ms, {row['gflop']:.2f} GFLOP"
 
 
 def hardware(environment: Mapping[str, Any]) -> str:

@@ -30,6 +30,9 @@ def benchmark(
     source_file: Annotated[
         Path | None, typer.Option(help="Real text, one sentence a line, or .gz.")
     ] = None,
+    target_file: Annotated[
+        Path | None, typer.Option(help="References of it, for BLEU of every system.")
+    ] = None,
     random_init: Annotated[
         str | None,
         typer.Option(help="Without models: networks with new weights, of shape base or tiny."),
@@ -65,7 +68,7 @@ def benchmark(
     output: Annotated[Path | None, typer.Option(help="Results file to add to.")] = None,
 ) -> None:
     """Time our decoding and engines of an autoregressive teacher in turns, from text to text."""
-    _check_call(model, teacher, source_file, random_init)
+    _check_call(model, teacher, source_file, target_file, random_init)
     _set_threads(threads)
     from hf_nar.auto import pick_device
     from hf_nar.cli.numbers import parse_numbers
@@ -92,7 +95,7 @@ def benchmark(
         ours = loader.translator().model
         specs = list_systems(ours, counts, where, with_shallow=random_init is not None)
         chosen = select_systems(specs, systems)
-        texts = _texts(source_file, lengths, loader, seed)
+        texts = _texts(source_file, target_file, lengths, loader, seed)
         loaded = _load(loader, chosen, texts)
         facts = {**environment(where), "threads": threads}
         hardware = describe_hardware(facts)
@@ -120,8 +123,14 @@ def benchmark(
 
 
 def _check_call(
-    model: str | None, teacher: str | None, source_file: Path | None, random_init: str | None
+    model: str | None,
+    teacher: str | None,
+    source_file: Path | None,
+    target_file: Path | None,
+    random_init: str | None,
 ) -> None:
+    if target_file and not source_file:
+        raise ValueError("`--target-file` needs the sources it translates. Give `--source-file`.")
     given = [value is not None for value in (model, teacher, source_file)]
     if any(given) if random_init is not None else not all(given):
         raise ValueError(
@@ -165,7 +174,11 @@ def _networks(
 
 
 def _texts(
-    source_file: Path | None, lengths: list[int], loader: SystemLoader, seed: int
+    source_file: Path | None,
+    target_file: Path | None,
+    lengths: list[int],
+    loader: SystemLoader,
+    seed: int,
 ) -> TextSource:
     from hf_nar.evaluation.benchmark_run import TextSource, check_lengths
     from hf_nar.evaluation.sentences import read_sentences
@@ -174,8 +187,13 @@ def _texts(
         check_lengths(lengths, loader.longest)
         vocab_size = int(loader.translator().model.config.vocab_size)
         return TextSource("random tokens", seed, vocab_size)
-    sentences = read_sentences(None, source_file).references
-    return TextSource(source_file.name, seed, sentences=sentences)
+    if target_file is None:
+        sentences = read_sentences(None, source_file).references
+        return TextSource(source_file.name, seed, sentences=sentences)
+    pairs = read_sentences(source_file, target_file)
+    return TextSource(
+        source_file.name, seed, sentences=pairs.sources or [], references=pairs.references
+    )
 
 
 def _load(loader: SystemLoader, specs: list[SystemSpec], texts: TextSource) -> list[System]:
@@ -213,13 +231,18 @@ def _describe(
     from hf_nar.evaluation.benchmark import Cell
     from hf_nar.evaluation.benchmark_memory import measure_peak_memory
     from hf_nar.evaluation.benchmark_report import describe_system, system_lines
+    from hf_nar.evaluation.benchmark_run import translate_all
+    from hf_nar.evaluation.quality import corpus_scores
 
     cell = Cell(1, None if texts.sentences else length)
     batch = next(texts.batches(cell))
     described = []
     for system in systems:
         peak = measure_peak_memory(loader, system.spec, batch, cell.length) if memory else None
-        described.append(describe_system(system, peak))
+        quality = None
+        if texts.references:
+            quality = corpus_scores(translate_all(system, texts.sentences), texts.references)
+        described.append(describe_system(system, peak, quality))
     print(*system_lines(described), sep="\n", flush=True)
     return described
 

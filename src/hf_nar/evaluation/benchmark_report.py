@@ -7,10 +7,13 @@ from typing import Any
 
 from hf_nar.evaluation.benchmark import MODEL, TEXT, Cell, LargestBatch, Overtaking, Ratio, Row
 from hf_nar.evaluation.engines import System
+from hf_nar.evaluation.quality import CorpusScores
 
 
-def describe_system(system: System, peak_memory_mb: float | None) -> dict[str, Any]:
-    """Return what a results file says of a system."""
+def describe_system(
+    system: System, peak_memory_mb: float | None, quality: CorpusScores | None
+) -> dict[str, Any]:
+    """Return what a results file says of a system; quality only where there are references."""
     spec = system.spec
     return {
         "name": spec.name,
@@ -21,6 +24,8 @@ def describe_system(system: System, peak_memory_mb: float | None) -> dict[str, A
         "parameters": system.parameters,
         "size_mb": round(system.size_mb, 1),
         "peak_memory_mb": peak_memory_mb,
+        "bleu": None if quality is None else round(quality.bleu, 2),
+        "bleu_signature": None if quality is None else quality.bleu_signature,
     }
 
 
@@ -38,13 +43,14 @@ def _cell_name(batch_size: int, length: int | None) -> str:
 def system_lines(systems: Sequence[Mapping[str, Any]]) -> list[str]:
     """Return a table of what each system weighs."""
     width = max(len(system["name"]) for system in systems)
-    lines = [f"{'system':{width}}  million weights  MB on disk  MB of memory at its peak"]
+    lines = [f"{'system':{width}}  million weights  MB on disk  MB of memory at its peak   BLEU"]
     for system in systems:
-        peak = system["peak_memory_mb"]
+        peak, bleu = system["peak_memory_mb"], system["bleu"]
         memory = "-" if peak is None else f"{peak:.0f}"
+        quality = "-" if bleu is None else f"{bleu:.2f}"
         lines.append(
             f"{system['name']:{width}}  {system['parameters'] / 1e6:15.1f}  "
-            f"{system['size_mb']:10.1f}  {memory:>24}"
+            f"{system['size_mb']:10.1f}  {memory:>24}  {quality:>5}"
         )
     return lines
 

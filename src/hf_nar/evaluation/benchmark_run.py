@@ -31,6 +31,7 @@ from hf_nar.evaluation.benchmark_networks import random_texts
 from hf_nar.evaluation.engines import System
 
 MAX = 0  # stands for the largest batch that fits
+QUALITY_BATCH = 32  # sentences translated together where only the text counts
 
 
 @dataclass(frozen=True)
@@ -42,12 +43,14 @@ class TextSource:
         seed: Of the order, or of the words.
         vocab_size: Of random words.
         sentences: Real ones; none for random words.
+        references: Of the sentences; none, and no system has a BLEU.
     """
 
     name: str
     seed: int
     vocab_size: int = 0
     sentences: Sequence[str] = ()
+    references: Sequence[str] = ()
 
     def batches(self, cell: Cell) -> Batches:
         """Return batches without end: random ones, or real ones in an order of the seed's."""
@@ -151,6 +154,20 @@ def _seconds_if_it_fits(system: System, texts: Sequence[str], length: int | None
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
         raise MemoryError(str(error)) from error
+
+
+def translate_all(
+    system: System, sentences: Sequence[str], batch_size: int = QUALITY_BATCH
+) -> list[str]:
+    """Return a system's translations of all sentences, those of like length translated together."""
+    order = sorted(range(len(sentences)), key=system.count_tokens(sentences).__getitem__)
+    texts = [""] * len(sentences)
+    for start in range(0, len(order), batch_size):
+        batch = order[start : start + batch_size]
+        tokens = system.tokenize([sentences[i] for i in batch])
+        for i, text in zip(batch, system.detokenize(system.run(tokens, None)), strict=True):
+            texts[i] = text
+    return texts
 
 
 def check_lengths(lengths: Sequence[int], limit: int) -> None:

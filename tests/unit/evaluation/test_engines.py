@@ -13,7 +13,7 @@ from transformers import (
 import hf_nar.evaluation
 from hf_nar.evaluation.benchmark import Cell
 from hf_nar.evaluation.benchmark_networks import write_random_networks
-from hf_nar.evaluation.benchmark_run import TextSource
+from hf_nar.evaluation.benchmark_run import TextSource, translate_all
 from hf_nar.evaluation.engine_loading import SystemLoader
 from hf_nar.evaluation.engines import list_systems, select_systems
 
@@ -278,3 +278,13 @@ def test_half_precision_is_for_ours_and_transformers_on_a_cpu(networks, tmp_path
     assert {spec.precision for spec in specs if spec.engine != "ctranslate2"} == {"bfloat16"}
     assert {s.precision for s in specs if s.engine == "ctranslate2"} == {"float32", "int8"}
     assert loader.load(specs[0]).model.dtype == torch.bfloat16
+
+
+def test_all_sentences_are_translated_in_their_order_whatever_their_length(loader, specs):
+    system = loader.load(named(specs, "LaNMT, 1 iteration"))
+    sentences = [text for length in (9, 3, 12, 5, 7) for text in texts_of(1, length)]
+
+    texts = translate_all(system, sentences, batch_size=2)
+
+    assert texts == [loader.translator().translate([text])[0] for text in sentences]
+    assert len(set(texts)) == len(texts)

@@ -7,8 +7,8 @@ from conftest import tiny_sentences
 from tiny_runs import tiny_recipe
 
 from hf_nar.data.tokenizer import train_tokenizer
-from hf_nar.training.recipe import Recipe
 from hf_nar.training.models import build_model
+from hf_nar.training.recipe import Recipe
 from hf_nar.training.run import training_arguments
 
 RECIPES = sorted((Path(__file__).parents[3] / "training/recipes").glob("*.yaml"))
