@@ -13,27 +13,14 @@ from hf_nar.cli.main import main
 from hf_nar.teacher import Teacher
 from hf_nar.training.trainer import SmoothedWordLoss
 
+SIDES = {
+    f"{side}_{name}": value
+    for side in ("encoder", "decoder")
+    for name, value in {"layers": 1, "ffn_dim": 32, "attention_heads": 2}.items()
+}
 SHAPES = {
-    "marian": {
-        "d_model": 16,
-        "encoder_layers": 1,
-        "decoder_layers": 1,
-        "encoder_ffn_dim": 32,
-        "decoder_ffn_dim": 32,
-        "encoder_attention_heads": 2,
-        "decoder_attention_heads": 2,
-        "max_position_embeddings": 40,
-    },
-    "m2m_100": {
-        "d_model": 16,
-        "encoder_layers": 1,
-        "decoder_layers": 1,
-        "encoder_ffn_dim": 32,
-        "decoder_ffn_dim": 32,
-        "encoder_attention_heads": 2,
-        "decoder_attention_heads": 2,
-        "max_position_embeddings": 40,
-    },
+    "marian": {"d_model": 16, "max_position_embeddings": 40, **SIDES},
+    "m2m_100": {"d_model": 16, "max_position_embeddings": 40, **SIDES},
     "t5": {"d_model": 16, "d_kv": 8, "d_ff": 32, "num_layers": 1, "num_heads": 2},
 }
 

@@ -8,6 +8,19 @@ from typing import Annotated, Any
 
 import typer
 
+from hf_nar.cli.options import (
+    Dataset,
+    DatasetName,
+    DatasetRevision,
+    Device,
+    Dtype,
+    JsonFile,
+    Prefix,
+    SourceField,
+    SourceLanguage,
+    Split,
+    TargetLanguage,
+)
 from hf_nar.cli.quiet import quiet_libraries
 
 SOME_LINES_FAILED = 1
@@ -26,20 +39,12 @@ def distill(
     target_file: Annotated[
         Path | None, typer.Option(help="The same for raw targets; needed only for --mix-raw.")
     ] = None,
-    json_file: Annotated[
-        Path | None, typer.Option(help="File, plain or .gz, with one JSON object a line.")
-    ] = None,
-    dataset: Annotated[
-        str | None, typer.Option(help="Folder or Hub id of a Hugging Face dataset.")
-    ] = None,
-    name: Annotated[str | None, typer.Option(help="Configuration of the dataset.")] = None,
-    split: Annotated[str, typer.Option(help="Split of the dataset.")] = "train",
-    revision: Annotated[
-        str | None, typer.Option(help="Branch, tag or commit of a Hub dataset.")
-    ] = None,
-    source_field: Annotated[
-        str | None, typer.Option(help="Field of the source, such as translation.de.")
-    ] = None,
+    json_file: JsonFile = None,
+    dataset: Dataset = None,
+    name: DatasetName = None,
+    split: Split = "train",
+    revision: DatasetRevision = None,
+    source_field: SourceField = None,
     target_field: Annotated[
         str | None, typer.Option(help="Field of the raw target; needed only for --mix-raw.")
     ] = None,
@@ -56,24 +61,11 @@ def distill(
         int,
         typer.Option(help="Batch size: lines times tokens of the longest times beams."),
     ] = 4096,
-    device: Annotated[
-        str | None, typer.Option(help="cpu, cuda or cuda:1. [default: the GPU if there is one]")
-    ] = None,
-    dtype: Annotated[
-        str | None,
-        typer.Option(
-            help="float32, bfloat16 or float16. [default: float32 on the CPU, else as saved]"
-        ),
-    ] = None,
-    prefix: Annotated[
-        str, typer.Option(help="Put before each source, such as 'translate English to German: '.")
-    ] = "",
-    source_language: Annotated[
-        str | None, typer.Option(help="Code for a multilingual teacher, such as deu_Latn.")
-    ] = None,
-    target_language: Annotated[
-        str | None, typer.Option(help="Code for a multilingual teacher, such as eng_Latn.")
-    ] = None,
+    device: Device = None,
+    dtype: Dtype = None,
+    prefix: Prefix = "",
+    source_language: SourceLanguage = None,
+    target_language: TargetLanguage = None,
     mix_raw: Annotated[
         bool, typer.Option("--mix-raw", help="Keep the raw pair too, as a further row.")
     ] = False,

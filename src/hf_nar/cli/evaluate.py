@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from hf_nar.cli.options import SourceLanguage, TargetLanguage
 from hf_nar.cli.quiet import quiet_libraries
 
 if TYPE_CHECKING:
@@ -65,12 +66,8 @@ def evaluate(
     prefix: Annotated[
         str | None, typer.Option(help="Put before each source, as T5 wants it.")
     ] = None,
-    source_language: Annotated[
-        str | None, typer.Option(help="Code for a multilingual model, such as deu_Latn.")
-    ] = None,
-    target_language: Annotated[
-        str | None, typer.Option(help="Code for a multilingual model, such as eng_Latn.")
-    ] = None,
+    source_language: SourceLanguage = None,
+    target_language: TargetLanguage = None,
     comet_model: Annotated[
         str, typer.Option(help="Hub id or .ckpt file; comet-score unpickles it.")
     ] = "Unbabel/wmt22-comet-da",

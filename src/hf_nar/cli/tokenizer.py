@@ -8,6 +8,15 @@ from typing import Annotated, Any
 
 import typer
 
+from hf_nar.cli.options import (
+    Dataset,
+    DatasetName,
+    DatasetRevision,
+    JsonFile,
+    SourceField,
+    Split,
+)
+
 
 class ModelType(str, Enum):
     """Algorithms that find the pieces."""
@@ -24,23 +33,15 @@ def tokenizer(
     target_file: Annotated[
         Path | None, typer.Option(help="Text file, plain or .gz, one target sentence a line.")
     ] = None,
-    json_file: Annotated[
-        Path | None, typer.Option(help="File, plain or .gz, with one JSON object a line.")
-    ] = None,
-    dataset: Annotated[
-        str | None, typer.Option(help="Folder or Hub id of a Hugging Face dataset.")
-    ] = None,
-    name: Annotated[str | None, typer.Option(help="Configuration of the dataset.")] = None,
-    split: Annotated[str, typer.Option(help="Split of the dataset.")] = "train",
-    revision: Annotated[
-        str | None, typer.Option(help="Branch, tag or commit of a Hub dataset.")
-    ] = None,
+    json_file: JsonFile = None,
+    dataset: Dataset = None,
+    name: DatasetName = None,
+    split: Split = "train",
+    revision: DatasetRevision = None,
     streaming: Annotated[
         bool, typer.Option("--streaming", help="Read the dataset without storing it.")
     ] = False,
-    source_field: Annotated[
-        str | None, typer.Option(help="Field of the source, such as translation.de.")
-    ] = None,
+    source_field: SourceField = None,
     target_field: Annotated[
         str | None, typer.Option(help="Field of the target, such as translation.en.")
     ] = None,

@@ -12,6 +12,10 @@ from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, TextIO
 
 import typer
 
+from hf_nar.cli.options import (
+    Device,
+    Dtype,
+)
 from hf_nar.cli.quiet import quiet_libraries
 
 if TYPE_CHECKING:
@@ -45,16 +49,8 @@ def translate(
         int | None,
         typer.Option(min=0, help="Refinement iterations at most. [default: the model's own]"),
     ] = None,
-    device: Annotated[
-        str | None,
-        typer.Option(help="cpu, cuda or cuda:1. [default: the GPU if there is one]"),
-    ] = None,
-    dtype: Annotated[
-        str | None,
-        typer.Option(
-            help="float32, bfloat16 or float16. [default: float32 on the CPU, else as saved]"
-        ),
-    ] = None,
+    device: Device = None,
+    dtype: Dtype = None,
     trace: Annotated[bool, typer.Option("--trace", help="Show every draft.")] = False,
 ) -> None:
     """Translate lines: order is kept, and an empty line stays empty.

@@ -18,7 +18,13 @@ from .generation_nar import NARGenerationMixin
 from .latent_gaussian import DiagonalGaussian
 from .layers_nar import CrossEncoder, Encoder, KeysAndValues, sinusoidal_positions
 from .length_predictor import LengthPredictor, LengthTransform
-from .losses_nar import IGNORED_LABEL, budgeted_kl_sum, length_loss_sum, word_loss_sum
+from .losses_nar import (
+    IGNORED_LABEL,
+    budgeted_kl_sum,
+    length_loss_sum,
+    replace_words,
+    word_loss_sum,
+)
 from .refinement_delta_posterior import DeltaPosterior
 from .refinement_state import real_positions
 
@@ -376,7 +382,11 @@ class LaNMTForConditionalGeneration(NARGenerationMixin, PreTrainedModel):
         tokens = labels.masked_fill(~target_mask, self.config.pad_token_id)
         lengths = target_mask.sum(-1)
         self._check_labels(labels)
-        posterior = self.infer_posterior(tokens, target_mask, source)
+        seen = tokens
+        if self.training:
+            is_word = target_mask & (tokens != self.config.eos_token_id)
+            seen = replace_words(tokens, is_word, self.config.posterior_noise)
+        posterior = self.infer_posterior(seen, target_mask, source)
         latent = posterior.sample() if self.training else posterior.mean
         projected = self.latent_projection(latent)
         logits = self.lm_head(self._decode_hidden(projected, target_mask, source))

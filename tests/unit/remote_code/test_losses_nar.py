@@ -1,6 +1,11 @@
 import torch
 
-from hf_nar.remote_code.losses_nar import budgeted_kl_sum, length_loss_sum, word_loss_sum
+from hf_nar.remote_code.losses_nar import (
+    budgeted_kl_sum,
+    length_loss_sum,
+    replace_words,
+    word_loss_sum,
+)
 
 
 def test_word_loss_is_the_smoothed_cross_entropy_of_real_tokens_only():
@@ -41,3 +46,22 @@ def test_length_loss_is_summed_over_sentences():
     loss = length_loss_sum(logits, torch.tensor([0, 1, 2]))
 
     torch.testing.assert_close(loss, 3 * torch.tensor(4.0).log())
+
+
+def test_replaced_words_are_words_of_the_batch_and_about_as_many_as_asked_for():
+    tokens = torch.arange(1, 4001).view(200, 20)
+    is_word = tokens % 4 != 0
+
+    replaced = replace_words(tokens, is_word, share=0.4)
+
+    changed = replaced != tokens
+    assert not changed[~is_word].any()
+    assert (replaced[changed] % 4 != 0).all()
+    share = changed.sum().item() / is_word.sum().item()
+    assert abs(share - 0.4 * 0.75) < 0.03  # a draw of 4 is no word
+
+
+def test_without_noise_nothing_is_replaced():
+    tokens = torch.arange(20).view(2, 10)
+
+    assert replace_words(tokens, tokens > 0, share=0.0) is tokens

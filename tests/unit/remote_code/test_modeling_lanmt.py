@@ -69,6 +69,20 @@ def test_latents_are_sampled_in_training_and_not_in_evaluation():
     assert not torch.allclose(*trained)
 
 
+def test_the_posterior_sees_noise_in_training_only():
+    source, labels = batch_of(6, 5), batch_of(7, 6)
+    labels[labels == 0] = -100
+    plain, noised = new_model(dropout=0.0), new_model(dropout=0.0, posterior_noise=0.9)
+
+    def posterior_of(model):
+        return model(source, labels=labels).posterior_mean
+
+    assert posterior_of(noised).equal(posterior_of(plain))
+    for model in (plain, noised):
+        model.train()
+    assert not torch.allclose(posterior_of(noised), posterior_of(plain))
+
+
 def test_every_parameter_learns_and_cross_attention_has_weights_of_its_own():
     model = new_model(kl_budget=0.0).train()
     before = {name: value.clone() for name, value in model.named_parameters()}
