@@ -53,6 +53,6 @@ def _blocks(name: str, results: Mapping[str, Any]) -> dict[str, str]:
     if "benchmark" in results:
         benchmark = results["benchmark"]
         blocks[f"{name} speed"] = (
-            f"{speed_table(benchmark)}\n\n{hardware(benchmark['environment'])}"
+            f"{speed_table(benchmark)}\n\n{hardware(benchmark['environment'], 'ctranslate2')}"
         )
     return blocks

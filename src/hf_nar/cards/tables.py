@@ -93,13 +93,11 @@ def latency_table(latency: Mapping[str, Any]) -> str:
     return table(header, rows)
 
 
-def hardware(environment: Mapping[str, Any]) -> str:
-    """Return one sentence about where figures were measured."""
+def hardware(environment: Mapping[str, Any], *packages: str) -> str:
+    """Return one sentence about where figures were measured; `packages` are named too."""
     threads = environment["threads"]
-    return (
-        f"{environment['device']}, {threads} thread{'s' if threads > 1 else ''}; torch "
-        f"{environment['torch']}, transformers {environment['transformers']}."
-    )
+    versions = [f"{name} {environment[name]}" for name in ("torch", "transformers", *packages)]
+    return f"{environment['device']}, {threads} thread{'s' * (threads > 1)}; {', '.join(versions)}."
 
 
 def replace_block(text: str, name: str, content: str) -> str:
