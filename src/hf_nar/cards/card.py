@@ -247,7 +247,8 @@ def _speed(facts: ModelFacts) -> str:
     return (
         f"## Speed\n\nAgainst its teacher, in one run, all systems in turn, text in, text out, on "
         f"{benchmark['source']}:\n\n{speed_table(benchmark)}\n\n"
-        f"Measured on {hardware(benchmark['environment'], 'ctranslate2')}\n\n```\n{benchmark['command']}\n```\n\n"
+        f"Measured on {hardware(benchmark['environment'], 'ctranslate2')}\n\n"
+        f"```\n{benchmark['command']}\n```\n\n"
         f"Median time of one translation at batch size {latency['batch_size']}, "
         f"{latency['dtype']}, token ids in, token ids out, source and target of the same length, "
         f"every iteration run; beside it the arithmetic of its matrix products.\n\n"
