@@ -39,7 +39,7 @@ def _bold(text: str, is_bold: bool) -> str:
 
 
 def speed_table(benchmark: Mapping[str, Any], scope: str = "text") -> str:
-    """Return quality, where it was measured, and speed of each system.
+    """Return quality, where it was measured, and speed of each system, the teacher's first.
 
     Args:
         benchmark: What `hf-nar benchmark` wrote, of real text or of one length.
@@ -55,7 +55,7 @@ def speed_table(benchmark: Mapping[str, Any], scope: str = "text") -> str:
     header = ["system", *["BLEU"] * with_bleu, "ms, batch 1"]
     header += [f"sentences/s, batch {size}" for size in sizes]
     rows = []
-    for system in benchmark["systems"]:
+    for system in sorted(benchmark["systems"], key=lambda system: system["is_ours"]):
         name = system["name"]
         row = [_bold(name, system["is_ours"])]
         if with_bleu:
