@@ -48,7 +48,8 @@ cards: $(STAMP) ## Write the model cards, the README's tables and its pictures a
 	$(BIN)/hf-nar card model_cards/*/ $(addprefix --results ,$(FIGURES)) --readme README.md
 	$(BIN)/hf-nar plot iterations $(STUDENT)/results.json training/results/lanmt-multi30k-deen-raw.json \
 		model_cards/teacher-multi30k-deen/results.json --output $(STUDENT)/iterations.svg \
-		--label "student of the teacher" --label "raw targets"
+		--label "student of the teacher" --label "raw targets" \
+		--label teacher
 	$(BIN)/hf-nar plot latency training/results/base-cpu-lengths.json --output training/results/latency.svg
 
 clean: ## Remove the virtual environment, caches and builds

@@ -14,7 +14,9 @@ LARGEST_FOLDER = 12 * 2**20  # bytes
 
 
 def test_cards_and_readme_agree_with_their_results(capsys):
-    arguments = [*map(str, FOLDERS), "--readme", str(ROOT / "README.md"), "--check"]
+    figures = re.search(r"^FIGURES := (.*)$", (ROOT / "Makefile").read_text("utf-8"), re.M)
+    results = [f"--results={ROOT / file}" for file in figures[1].split()]
+    arguments = [*map(str, FOLDERS), *results, f"--readme={ROOT / 'README.md'}", "--check"]
 
     code = main(["card", *arguments])
 
@@ -38,7 +40,7 @@ def test_a_model_folder_is_small_and_holds_no_pickle(folder):
     files = [file for file in folder.rglob("*") if file.is_file()]
 
     assert sum(file.stat().st_size for file in files) <= LARGEST_FOLDER
-    assert {file.suffix for file in files} <= {".json", ".md", ".py", ".safetensors"}
+    assert {file.suffix for file in files} <= {".json", ".md", ".py", ".safetensors", ".svg"}
 
 
 @pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)

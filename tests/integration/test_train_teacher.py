@@ -1,17 +1,24 @@
 """`hf-nar train` with a network of transformers: the teacher, and what a student starts from."""
 
 import json
+import shutil
 
 import pytest
 import torch
 import yaml
+from conftest import TINY_VOCABULARY, tiny_sentences
+from datasets import Dataset
 from safetensors.torch import load_file
 from tiny_runs import tiny_recipe, write_corpus
+from tiny_teachers import new_teacher
+from torch.utils.data import DataLoader
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 
 from hf_nar.cli.main import main
+from hf_nar.data.tokenizer import train_tokenizer
 from hf_nar.teacher import Teacher
-from hf_nar.training.trainer import SmoothedWordLoss
+from hf_nar.training.config import NARTrainingArguments
+from hf_nar.training.trainer import NARTrainer, SmoothedWordLoss
 
 SIDES = {
     f"{side}_{name}": value
@@ -120,6 +127,73 @@ def test_a_run_starts_with_the_weights_it_is_told(tmp_path, capsys):
     )
     assert code == 2
     assert "Saved weights must have the model's shapes" in capsys.readouterr().err
+
+
+def test_weights_of_another_vocabulary_are_refused(tmp_path, capsys):
+    file = write_teacher_recipe(tmp_path, "marian")
+    assert main(["train", str(file)]) == 0
+    (tmp_path / "second").mkdir()
+    second = write_teacher_recipe(tmp_path / "second", "marian")
+
+    start = [f"init_from={tmp_path / 'run/export'}", "tokenizer.model_type=bpe"]
+    code = main(["train", str(second), *start])
+
+    assert code == 2
+    assert "must be a model of the run's own vocabulary" in capsys.readouterr().err
+
+
+def test_a_run_that_goes_on_does_not_need_what_it_started_from(tmp_path, capsys):
+    file = write_teacher_recipe(tmp_path, "marian")
+    assert main(["train", str(file)]) == 0
+    (tmp_path / "second").mkdir()
+    second = write_teacher_recipe(tmp_path / "second", "marian")
+    start = tmp_path / "run/export"
+    assert main(["train", str(second), f"init_from={start}"]) == 0
+    for checkpoint in ("checkpoint-6", "export"):
+        shutil.rmtree(tmp_path / "second/run" / checkpoint)
+    shutil.rmtree(start)
+
+    code = main(["train", str(second), f"init_from={start}"])
+
+    assert code == 0, capsys.readouterr().err
+
+
+def test_accumulated_batches_give_the_gradient_of_one_large_batch(tmp_path):
+    """The library divides a mean loss by the number of accumulated batches, but not this one."""
+    updates = []
+    for name, options in (
+        ("one", {"per_device_train_batch_size": 4}),
+        ("two", {"per_device_train_batch_size": 2, "gradient_accumulation_steps": 2}),
+    ):
+        tokenizer = train_tokenizer(tiny_sentences(), tmp_path / name, TINY_VOCABULARY)
+        model = new_teacher("marian", tokenizer)
+        for layer in model.modules():
+            if hasattr(layer, "dropout"):
+                layer.dropout = 0.0
+        before = model.lm_head.weight.detach().clone()
+        pairs = [("Ein Hund.", "A dog."), ("Ein Kind im Schnee.", "A child in the snow.")] * 2
+        encoded = [tokenizer(text=source, text_target=target) for source, target in pairs]
+        arguments = NARTrainingArguments(
+            output_dir=str(tmp_path / name), use_cpu=True, disable_tqdm=True, max_steps=1,
+            optim="sgd", learning_rate=1.0, max_grad_norm=0.0, save_strategy="no", **options,
+        )  # fmt: skip
+        rows = Dataset.from_list([dict(row) for row in encoded])
+        trainer = PlainBatches(
+            args=arguments, model=model, train_dataset=rows, processing_class=tokenizer
+        )
+        trainer.train()
+        updates.append(model.lm_head.weight.detach() - before)
+
+    assert updates[0].abs().max() > 1e-3
+    torch.testing.assert_close(updates[0], updates[1])
+
+
+class PlainBatches(NARTrainer):
+    """Batches of a fixed number of pairs, in order."""
+
+    def get_train_dataloader(self):
+        size = self.args.per_device_train_batch_size
+        return DataLoader(self.train_dataset, size, collate_fn=self.data_collator)
 
 
 def test_the_loss_is_a_mean_over_the_tokens_of_all_accumulated_batches():

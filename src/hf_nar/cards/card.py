@@ -58,19 +58,7 @@ output = model.generate(
 output.sequences, output.scores, output.lengths, output.iterations, output.history
 ```"""
 
-TEACHER_CITATION = """\
-```bibtex
-@article{fan2021beyond,
-  title = {Beyond {E}nglish-Centric Multilingual Machine Translation},
-  author = {Fan, Angela and Bhosale, Shruti and Schwenk, Holger and others},
-  journal = {Journal of Machine Learning Research},
-  volume = {22},
-  year = {2021}
-}
-```"""
-
 CITATION = """\
-```bibtex
 @inproceedings{shu2020latent,
   title = {Latent-Variable Non-Autoregressive Neural Machine Translation with Deterministic
            Inference Using a Delta Posterior},
@@ -84,8 +72,7 @@ CITATION = """\
   author = {Kim, Yoon and Rush, Alexander M.},
   booktitle = {EMNLP},
   year = {2016}
-}
-```"""
+}"""
 
 
 @dataclass(frozen=True)
@@ -124,7 +111,7 @@ class ModelFacts:
         digest = weights_digest(folder)
         for section, command in NEEDED_SECTIONS.items():
             if section not in results:
-                if section == "quality" or not results["quality"]["is_autoregressive"]:
+                if section == "quality" or not results["quality"].get("is_autoregressive"):
                     raise ValueError(
                         f'{folder / RESULTS_FILE} must hold "{section}", but does not. Measure it '
                         f"with `hf-nar {command} --output`."
@@ -141,7 +128,7 @@ class ModelFacts:
     @property
     def is_teacher(self) -> bool:
         """Whether the model is autoregressive, and its network one of transformers."""
-        return bool(self.results["quality"]["is_autoregressive"])
+        return bool(self.results["quality"].get("is_autoregressive"))
 
     @property
     def default_quality(self) -> Mapping[str, Any]:
@@ -151,7 +138,7 @@ class ModelFacts:
             ValueError: If it was not measured.
         """
         for row in self.results["quality"]["rows"]:
-            if row["is_default"]:
+            if row.get("is_default"):
                 default: Mapping[str, Any] = row
                 return default
         raise ValueError(
@@ -165,8 +152,9 @@ def render_card(facts: ModelFacts) -> str:
     ours = (_summary, _quickstart, _quality, _speed, _trace, _decoding, _training, _limits)
     sections = (_summary, _quickstart, _quality, _training, _limits) if facts.is_teacher else ours
     text = "\n\n".join(section(facts) for section in sections)
-    citation = TEACHER_CITATION if facts.is_teacher else CITATION
-    return f"---\n{_metadata(facts)}\n---\n\n{text}\n\n## Citation\n\n{citation}\n"
+    citation = facts.card.get("citation", "" if facts.is_teacher else CITATION)
+    ending = f"\n\n## Citation\n\n```bibtex\n{citation.strip()}\n```" if citation else ""
+    return f"---\n{_metadata(facts)}\n---\n\n{text}{ending}\n"
 
 
 def read_json(file: Path) -> dict[str, Any]:
@@ -283,8 +271,8 @@ def _training(facts: ModelFacts) -> str:
         f"- {training['parameters'] / 1e6:.1f} million parameters, {training['steps']} steps, "
         f"{training['epochs']} epochs, {training['processes']} process(es) on "
         f"{training['device']}, {training['hours']} hours",
-        f"- Validation BLEU before the weights were rounded to {training['dtype']}: "
-        f"{training['validation_bleu']}; {_origin(training)}",
+        f"- Validation BLEU{' (greedy)' if facts.is_teacher else ''} before the weights were "
+        f"rounded to {training['dtype']}: {training['validation_bleu']}; {_origin(training)}",
         f"- Command: `{training['command']}`",
     ]
     return "## Training\n\n" + "\n".join(lines)

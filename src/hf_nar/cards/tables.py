@@ -14,24 +14,40 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]], texts: int = 0) 
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
+# Columns of a quality table: key of a row, header, format.
+QUALITY_COLUMNS = (
+    ("bleu", "BLEU", ".2f"),
+    ("chrf", "chrF", ".2f"),
+    ("length_ratio", "length ratio", ".3f"),
+    ("exact_length_share", "exact length", ".1%"),
+    ("repetition_share", "repeated tokens", ".1%"),
+    ("mean_iterations", "iterations used", ".2f"),
+)
+
+
 def quality_table(quality: Mapping[str, Any]) -> str:
-    """Return quality by decoding, from the "quality" part of a results file."""
-    header = ["decoding", "BLEU", "chrF", "length ratio", "exact length", "repeated tokens"]
-    with_iterations = not quality["is_autoregressive"]
-    rows = []
-    for row in quality["rows"]:
-        cells = [
-            _bold(row["label"], row["is_default"]),
-            f"{row['bleu']:.2f}",
-            f"{row['chrf']:.2f}",
-            f"{row['length_ratio']:.3f}",
-            f"{row['exact_length_share']:.1%}",
-            f"{row['repetition_share']:.1%}",
-        ]
-        if with_iterations:
-            cells.append(f"{row['mean_iterations']:.2f}")
-        rows.append(cells)
-    return table(header + ["iterations used"] * with_iterations, rows, texts=1)
+    """Return quality by decoding, from the "quality" part of a results file.
+
+    A column is left out where no row has its figure, as iterations of a teacher.
+
+    Raises:
+        ValueError: If a row has no label, as earlier versions wrote them.
+    """
+    rows = quality["rows"]
+    if any("label" not in row for row in rows):
+        raise ValueError(
+            'A row of "quality" must have a label, but one has none: an earlier version wrote it. '
+            "Measure again with `hf-nar evaluate`."
+        )
+    columns = [c for c in QUALITY_COLUMNS if any(row.get(c[0]) is not None for row in rows)]
+    body = []
+    for row in rows:
+        cells = [_bold(row["label"], row.get("is_default", False))]
+        for key, _, style in columns:
+            value = row.get(key)
+            cells.append("-" if value is None else format(value, style))
+        body.append(cells)
+    return table(["decoding", *(name for _, name, _ in columns)], body, texts=1)
 
 
 def _bold(text: str, is_bold: bool) -> str:
@@ -44,7 +60,16 @@ def speed_table(benchmark: Mapping[str, Any], scope: str = "text") -> str:
     Args:
         benchmark: What `hf-nar benchmark` wrote, of real text or of one length.
         scope: "text" for text in, text out; "model" for the network alone.
+
+    Raises:
+        ValueError: If it is of several lengths.
     """
+    lengths = {row.get("length") for row in benchmark["rows"]}
+    if len(lengths) > 1:
+        raise ValueError(
+            f"A table of speed must be of one length, but the benchmark has {len(lengths)}. Draw "
+            f"it with `hf-nar plot latency`, or measure one."
+        )
     cells = {
         (row["system"], row["batch_size"]): row
         for row in benchmark["rows"]

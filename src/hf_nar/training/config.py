@@ -56,3 +56,16 @@ class NARTrainingArguments(Seq2SeqTrainingArguments):
                 f"`validation_iterations` must be at least 0, got {self.validation_iterations}."
             )
         super().__post_init__()  # type: ignore[no-untyped-call]  # has no types
+
+
+def check_own_smoothing(label_smoothing_factor: float) -> None:
+    """Check that the library does not smooth labels, too, for a model that does it itself.
+
+    Raises:
+        ValueError: If it would.
+    """
+    if label_smoothing_factor:
+        raise ValueError(
+            f"`label_smoothing_factor` must be 0, as the model smooths labels itself; got "
+            f"{label_smoothing_factor}. Set the model's `label_smoothing`."
+        )

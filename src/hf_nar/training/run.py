@@ -26,9 +26,9 @@ from hf_nar.data.corpus import Corpus, TokenizedCorpus, load_corpus, tokenize_co
 from hf_nar.data.tokenizer import train_tokenizer
 from hf_nar.training.callbacks import LOG_FILE
 from hf_nar.training.checkpoint import average_weights, saved_checkpoints
-from hf_nar.training.config import NARTrainingArguments
+from hf_nar.training.config import NARTrainingArguments, check_own_smoothing
 from hf_nar.training.export import EXPORT_DTYPE, export_folder
-from hf_nar.training.models import build_model
+from hf_nar.training.models import FAMILIES, build_model
 from hf_nar.training.recipe import Recipe, check_keys, check_types
 from hf_nar.training.trainer import NARTrainer
 
@@ -68,8 +68,8 @@ def train(recipe: Recipe, command: str) -> Result:
     set_seed(arguments.seed)
     tokenizer = prepare_tokenizer(recipe, output)
     model = build_model(recipe, tokenizer)
-    if recipe.init_from:
-        _load_weights(model, average_weights([Path(recipe.init_from)]))
+    if recipe.init_from and not checkpoints:
+        _start_from(Path(recipe.init_from), model, tokenizer)
     with PartialState().main_process_first():
         train_data, _ = _tokenized(recipe, tokenizer, "train")
         validation_data, validation = _tokenized(recipe, tokenizer, "validation")
@@ -120,6 +120,8 @@ def training_arguments(recipe: Recipe) -> NARTrainingArguments:
             f"whole epochs leave it out and set `training.num_train_epochs`."
         )
     arguments = NARTrainingArguments(recipe.output, **{**defaults, **recipe.training})
+    if recipe.family in FAMILIES:
+        check_own_smoothing(arguments.label_smoothing_factor)
     if arguments.n_gpu > 1:
         raise ValueError(
             f"One process must train on one GPU, but this one sees {arguments.n_gpu}. Start "
@@ -207,6 +209,16 @@ def _train_to_the_end(trainer: NARTrainer, model: PreTrainedModel, checkpoints: 
     trainer.state = state
     best = state.best_model_checkpoint if trainer.args.load_best_model_at_end else None
     _load_weights(model, average_weights([last.parent / Path(best).name if best else last]))
+
+
+def _start_from(folder: Path, model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> None:
+    """Load the weights of a model folder, which must be of the same vocabulary."""
+    _load_weights(model, average_weights([folder]))
+    if load_tokenizer(str(folder), None).get_vocab() != tokenizer.get_vocab():
+        raise ValueError(
+            f"`init_from` must be a model of the run's own vocabulary, but the tokenizer in "
+            f"{folder} differs. Set `tokenizer.name` to that folder."
+        )
 
 
 def _load_weights(model: PreTrainedModel, weights: Mapping[str, torch.Tensor]) -> None:

@@ -28,7 +28,7 @@ from hf_nar.inference import Translator
 from hf_nar.remote_code.losses_nar import IGNORED_LABEL, word_loss_sum
 from hf_nar.teacher import Teacher
 from hf_nar.training.callbacks import EpochOrder, JsonLinesLog
-from hf_nar.training.config import NARTrainingArguments
+from hf_nar.training.config import NARTrainingArguments, check_own_smoothing
 from hf_nar.training.models import is_autoregressive
 from hf_nar.training.schedules import KLBudgetSchedule
 
@@ -121,11 +121,8 @@ class NARTrainer(Seq2SeqTrainer):
         if self.is_teacher:
             kwargs.setdefault("compute_loss_func", SmoothedWordLoss(args.label_smoothing_factor))
             kwargs.setdefault("data_collator", TeacherCollator(tokenizer, model=kwargs["model"]))
-        elif args.label_smoothing_factor:
-            raise ValueError(
-                f"`label_smoothing_factor` must be 0, as the model smooths labels itself; got "
-                f"{args.label_smoothing_factor}. Set the model's `label_smoothing`."
-            )
+        else:
+            check_own_smoothing(args.label_smoothing_factor)
         kwargs.setdefault("data_collator", DataCollatorForSeq2Seq(tokenizer))
         super().__init__(args=args, **kwargs)
         self.validation_sources = validation_sources or []
@@ -187,7 +184,7 @@ class NARTrainer(Seq2SeqTrainer):
         if self._has_kl_budget:
             self.last_kl_budget = self.kl_budget.at(self.state.global_step, self.state.max_steps)
             inputs = {**inputs, "kl_budget": self.last_kl_budget}
-        loss, outputs = super().compute_loss(model, inputs, return_outputs=True)
+        loss, outputs = super().compute_loss(model, inputs, True, num_items_in_batch)
         terms = {name: outputs[name] for name in LOSS_TERMS if outputs.get(name) is not None}
         (self.training_terms if model.training else self.validation_terms).add(terms)
         return (loss, outputs) if return_outputs else loss

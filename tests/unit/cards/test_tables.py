@@ -76,7 +76,9 @@ def test_a_speed_table_can_be_of_the_network_alone():
 
 
 def test_the_own_decoding_of_a_model_is_bold_and_a_teacher_has_no_iterations():
-    rows = [quality_row("greedy"), quality_row("beam 4", is_default=True, mean_iterations=None)]
+    rows = [quality_row("greedy"), quality_row("beam 4", is_default=True)]
+    for row in rows:
+        row["mean_iterations"] = None
 
     teacher = quality_table({"is_autoregressive": True, "rows": rows})
     ours = quality_table({"is_autoregressive": False, "rows": [quality_row("1 iteration")]})
@@ -87,6 +89,33 @@ def test_the_own_decoding_of_a_model_is_bold_and_a_teacher_has_no_iterations():
     assert ours.splitlines()[-1] == (
         "| 1 iteration | 30.00 | 50.00 | 0.900 | 25.0% | 12.5% | 1.00 |"
     )
+
+
+def test_a_figure_that_was_not_measured_is_no_column_or_a_dash():
+    rows = [quality_row("file of a system", is_default=None, mean_iterations=None)]
+    del rows[0]["chrf"]
+    alone = quality_table({"is_autoregressive": None, "rows": rows})
+    beside = quality_table({"rows": [*rows, quality_row("1 iteration")]})
+
+    assert "chrF" not in alone
+    assert "| file of a system | 30.00 | - | 0.900 |" in beside
+
+
+def test_rows_of_an_earlier_version_are_refused():
+    row = quality_row("1 iteration")
+    del row["label"]
+
+    with pytest.raises(ValueError, match="Measure again with `hf-nar evaluate`"):
+        quality_table({"rows": [row]})
+
+
+def test_a_benchmark_of_several_lengths_is_no_table():
+    content = benchmark()
+    for length, row in enumerate(content["rows"]):
+        row["length"] = length
+
+    with pytest.raises(ValueError, match="must be of one length, but the benchmark has 4"):
+        speed_table(content)
 
 
 def test_further_results_fill_their_blocks_of_a_readme():
