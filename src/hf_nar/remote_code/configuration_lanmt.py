@@ -28,7 +28,6 @@ SHARES = (
     "attention_dropout",
     "label_smoothing",
     "posterior_noise",
-    "posterior_drafts",
 )
 RATES = (*SHARES, "length_transform_std", "std_floor", "kl_budget", "init_std")
 
@@ -66,9 +65,6 @@ class LaNMTConfig(PreTrainedConfig):
         label_smoothing: Probability taken from the reference token in training.
         posterior_noise: Share of the target words, at most, that the posterior is shown as others
             in training; see `replace_words`.
-        posterior_drafts: Share of the sentences whose posterior is shown the model's own first
-            draft in training instead of the target, as in decoding. The decoder learns to improve
-            drafts, as SMART (Ghazvininejad et al. 2020, arXiv:2001.08785) has mask-predict do.
         share_embeddings: Whether source and target use one embedding table.
         tie_word_embeddings: Whether the output layer reuses the target embeddings.
         init_std: Standard deviation of a new embedding; 0 stands for `d_model ** -0.5`.
@@ -117,7 +113,6 @@ class LaNMTConfig(PreTrainedConfig):
     kl_budget: float = 1.0
     label_smoothing: float = 0.1
     posterior_noise: float = 0.0
-    posterior_drafts: float = 0.0
     share_embeddings: bool = True
     tie_word_embeddings: bool = True
     init_std: float = 0.0

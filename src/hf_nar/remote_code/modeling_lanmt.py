@@ -382,7 +382,10 @@ class LaNMTForConditionalGeneration(NARGenerationMixin, PreTrainedModel):
         tokens = labels.masked_fill(~target_mask, self.config.pad_token_id)
         lengths = target_mask.sum(-1)
         self._check_labels(labels)
-        seen = self._seen_by_posterior(tokens, target_mask, prior, source)
+        seen = tokens
+        if self.training:
+            is_word = target_mask & (tokens != self.config.eos_token_id)
+            seen = replace_words(tokens, is_word, self.config.posterior_noise)
         posterior = self.infer_posterior(seen, target_mask, source)
         latent = posterior.sample() if self.training else posterior.mean
         projected = self.latent_projection(latent)
@@ -401,29 +404,6 @@ class LaNMTForConditionalGeneration(NARGenerationMixin, PreTrainedModel):
         output.kl = ((kl * source.mask).sum() / num_positions).detach()
         output.length_loss = (length_sum / len(lengths)).detach()
         output.posterior_mean, output.posterior_std = posterior.mean, posterior.std
-
-    def _seen_by_posterior(
-        self, tokens: Tensor, target_mask: Tensor, prior: DiagonalGaussian, source: EncodedSource
-    ) -> Tensor:
-        """Return the target, in training with what it has instead of it in decoding.
-
-        Args:
-            tokens: The target, `[batch, target_len]`.
-            target_mask: True on real positions, `[batch, target_len]`.
-            prior: p(z|x).
-            source: What `encode` gave.
-        """
-        if not self.training:
-            return tokens
-        is_word = target_mask & (tokens != self.config.eos_token_id)
-        seen = replace_words(tokens, is_word, self.config.posterior_noise)
-        if self.config.posterior_drafts:
-            with torch.no_grad():
-                logits = self.decode(prior.mean, target_mask.sum(-1), source)
-                draft = logits.argmax(-1).masked_fill(~target_mask, self.pad_token_id)
-            chosen = torch.rand(len(tokens), 1, device=tokens.device) < self.config.posterior_drafts
-            seen = torch.where(chosen, draft, seen)
-        return seen
 
     def _check_labels(self, labels: Tensor) -> None:
         limit = self.config.max_target_length
