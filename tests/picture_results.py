@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Any
 
 ENVIRONMENT = {"device": "Some CPU, 2 cores", "threads": 1}
-NAMES = {
+NAMES = {  # and whether they are ours
     "LaNMT, 1 iteration": True,
     "LaNMT, 4 iterations": True,
     "transformers beam 4": False,
     "CTranslate2 int8 beam 4": False,
 }
+BLEU = (25.0, 26.0, 31.0, None)
 
 
 def benchmark() -> dict[str, Any]:
@@ -38,10 +39,12 @@ def benchmark() -> dict[str, Any]:
             "engine": "hf_nar" if is_ours else "transformers",
             "is_ours": is_ours,
             "precision": "int8" if "int8" in name else "float32",
+            "bleu": bleu,
         }
-        for name, is_ours in NAMES.items()
+        for (name, is_ours), bleu in zip(NAMES.items(), BLEU, strict=True)
     ]
-    return {"environment": ENVIRONMENT, "dtype": "float32", "systems": systems, "rows": rows}
+    facts = {"environment": ENVIRONMENT, "dtype": "float32", "source": "test.de.gz"}
+    return {**facts, "systems": systems, "rows": rows}
 
 
 def trace(**values: Any) -> dict[str, Any]:

@@ -247,6 +247,8 @@ def test_a_missing_file_is_one_clear_sentence(run, texts, tiny_folder, option):
         (["--iterations", "one"], "`--iterations` must be numbers"),
         (["--prefix", "go: "], "`--prefix` is for autoregressive models"),
         (["--seed", "0"], "seed must be at least 1"),
+        (["--bootstrap-samples", "50"], "`--bootstrap-samples` is for `--against` only"),
+        (["--comet-model", "x"], "`--comet-model` is for `--metrics comet` only"),
         (["--hypotheses", "x.en"], "Give a model or `--hypotheses`, one of the two; got both"),
     ],
 )
@@ -269,6 +271,7 @@ def test_options_of_models_are_checked_for_autoregressive_ones_too(run, marian):
         ([], "got neither"),
         (["--hypotheses", "good.en", "--beams", "4"], "`--beams` is for a model"),
         (["--hypotheses", "good.en", "--translations", "out"], "`--translations` is for a model"),
+        (["--hypotheses", "good.en", "--batch-size", "4"], "`--batch-size` is for a model"),
     ],
 )
 def test_without_a_model_nothing_is_translated(run, options, message):

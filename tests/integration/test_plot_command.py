@@ -35,9 +35,7 @@ def files(tmp_path):
 
 
 def plot(kind, files, *options):
-    chosen = (
-        [files["ours"], files["teacher"]] if kind in ("iterations", "pareto") else [files["ours"]]
-    )
+    chosen = [files["ours"], files["teacher"]] if kind == "iterations" else [files["ours"]]
     return main(["plot", kind, *map(str, chosen), *map(str, options)])
 
 
@@ -90,14 +88,12 @@ def test_changed_tokens_are_in_the_file(files, tmp_path):
 def test_hostile_text_breaks_no_picture(tmp_path, kind, capsys):
     draft = [f"▁{word}" for word in HOSTILE.split(" ")]
     times = benchmark()
-    times["environment"] = {"device": HOSTILE, "threads": 2}
+    times |= {"environment": {"device": HOSTILE, "threads": 2}, "source": HOSTILE}
     for row in [*times["systems"], *times["rows"]]:
         for key in {"name", "system"} & set(row):
             row[key] = f"{HOSTILE}, {row[key].split(', ')[-1]}".replace("<", row[key][0], 1)
     names = {row["name"] for row in times["systems"]}
     assert len(names) == 4
-    for entry in times["systems"]:
-        entry["precision"] = "float32"
     ours = quality(target_file=HOSTILE, traces=[trace(source=HOSTILE, drafts=[draft, draft[1:]])])
     space = latent_space(source=HOSTILE, target=HOSTILE)
     files = {

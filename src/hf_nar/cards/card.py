@@ -11,7 +11,7 @@ from typing import Any
 from huggingface_hub import EvalResult, ModelCardData
 
 from hf_nar.cards.tables import hardware, latency_table, quality_table, speed_table
-from hf_nar.evaluation.results import weights_digest
+from hf_nar.evaluation.model_identity import weights_digest
 from hf_nar.evaluation.traces import format_trace
 from hf_nar.inference import TranslationTrace
 

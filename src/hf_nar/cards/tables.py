@@ -88,7 +88,7 @@ def speed_table(benchmark: Mapping[str, Any], scope: str = "text") -> str:
         row.append(_number(_value(cells, name, 1, "p50_ms"), 1))
         row += [_number(_value(cells, name, n, "sentences_per_second"), 1) for n in sizes]
         rows.append([*row, *(_number(system.get(key), 0) for key in ("size_mb", "peak_memory_mb"))])
-    return table([*header, "MB on disk", "peak MB"], rows, texts=1)
+    return table([*header, "MB on disk", "MB in memory"], rows, texts=1)
 
 
 def _value(

@@ -15,9 +15,9 @@ from hf_nar.cli.quiet import quiet_libraries
 
 if TYPE_CHECKING:
     from hf_nar.evaluation.benchmark import Cell, Ratio, Row
-    from hf_nar.evaluation.benchmark_run import Benchmark, TextSource
+    from hf_nar.evaluation.benchmark_run import Benchmark, Limits, TextSource
     from hf_nar.evaluation.engine_loading import SystemLoader
-    from hf_nar.evaluation.engines import System, SystemSpec
+    from hf_nar.evaluation.engines import Engine, SystemSpec
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "RAYON_NUM_THREADS")
 
@@ -45,8 +45,11 @@ def benchmark(
         str, typer.Option(help="Sentences at once; max is the largest batch that fits.")
     ] = "1",
     length: Annotated[
-        str, typer.Option(help="Tokens of a sentence of random words, end token included.")
-    ] = "25",
+        str | None,
+        typer.Option(
+            help="Tokens of a sentence of random words, end token included. [default: 25]"
+        ),
+    ] = None,
     threads: Annotated[int, typer.Option(help="CPU threads of every engine.")] = 1,
     dtype: Annotated[
         str | None, typer.Option(help="Of ours and transformers, such as bfloat16.")
@@ -58,24 +61,28 @@ def benchmark(
         float, typer.Option(help="After so long no further round is begun, if there are three.")
     ] = 120.0,
     max_memory: Annotated[
-        float | None, typer.Option(help="GB for --batch-size max; half of the machine's.")
+        float | None,
+        typer.Option(help="GB for --batch-size max on a CPU. [default: half of the machine's]"),
     ] = None,
     max_seconds: Annotated[
-        float, typer.Option(help="Time of one batch for --batch-size max; no limit on a GPU.")
-    ] = 30.0,
-    memory: Annotated[bool, typer.Option(help="Measure peak memory, a process a system.")] = True,
+        float | None,
+        typer.Option(help="Time of one batch for --batch-size max on a CPU. [default: 30]"),
+    ] = None,
+    memory: Annotated[
+        bool,
+        typer.Option(help="Measure each system's peak memory beyond the libraries' in a process."),
+    ] = True,
     seed: Annotated[int, typer.Option(help="Of weights, words and order.")] = 1,
     output: Annotated[Path | None, typer.Option(help="Results file to add to.")] = None,
 ) -> None:
     """Time our decoding and engines of an autoregressive teacher in turns, from text to text."""
-    _check_call(model, teacher, source_file, target_file, random_init)
+    _check_call(model, teacher, source_file, target_file, random_init, length)
     _set_threads(threads)
     from hf_nar.auto import pick_device
     from hf_nar.cli.numbers import parse_numbers
     from hf_nar.evaluation.benchmark import Effort
-    from hf_nar.evaluation.benchmark_memory import half_of_memory_mb
     from hf_nar.evaluation.benchmark_report import cell_lines, describe_hardware
-    from hf_nar.evaluation.benchmark_run import Benchmark, Limits
+    from hf_nar.evaluation.benchmark_run import Benchmark
     from hf_nar.evaluation.engine_loading import SystemLoader
     from hf_nar.evaluation.engines import list_systems, select_systems
     from hf_nar.evaluation.results import check_results_file, environment, write_results
@@ -83,10 +90,10 @@ def benchmark(
     quiet_libraries()
     effort = Effort(repeats, warm_up, cell_seconds)
     sizes = _parse_sizes(batch_size)
-    lengths = parse_numbers(length, "--length")
+    lengths = parse_numbers("25" if length is None else length, "--length")
     counts = parse_numbers(iterations, "--iterations")
     where = pick_device(device)
-    limits = Limits(half_of_memory_mb() if max_memory is None else 1000 * max_memory, max_seconds)
+    limits = _limits(max_memory, max_seconds, sizes, where.type)
     if output:
         check_results_file(output)
     with TemporaryDirectory() as temporary:
@@ -119,7 +126,7 @@ def benchmark(
             "ratios": [asdict(ratio) for ratio in run.ratios],
             "overtakes": [asdict(found) for found in run.overtakings],
         }
-        write_results(output, "benchmark", model or "", sys.argv[1:], content)
+        write_results(output, "benchmark", model, sys.argv[1:], content)
 
 
 def _check_call(
@@ -128,7 +135,13 @@ def _check_call(
     source_file: Path | None,
     target_file: Path | None,
     random_init: str | None,
+    length: str | None,
 ) -> None:
+    if source_file and length is not None:
+        raise ValueError(
+            "`--length` is for random words, and sentences of `--source-file` have their own. "
+            "Leave it out."
+        )
     if target_file and not source_file:
         raise ValueError("`--target-file` needs the sources it translates. Give `--source-file`.")
     given = [value is not None for value in (model, teacher, source_file)]
@@ -160,6 +173,22 @@ def _parse_sizes(text: str) -> list[int]:
     if 0 in sizes:
         raise ValueError("`--batch-size` must be at least 1, or max; got 0.")
     return [*sizes, *([MAX] if "max" in parts else [])]
+
+
+def _limits(
+    max_memory: float | None, max_seconds: float | None, sizes: list[int], device: str
+) -> Limits:
+    """Return the limits of the largest batch; refuse those that would limit nothing."""
+    from hf_nar.evaluation.benchmark_memory import half_of_memory_mb
+    from hf_nar.evaluation.benchmark_run import MAX, Limits
+
+    for option, value in (("--max-memory", max_memory), ("--max-seconds", max_seconds)):
+        if value is not None and (MAX not in sizes or device == "cuda"):
+            raise ValueError(f"`{option}` is for `--batch-size max` on a CPU only. Leave it out.")
+    return Limits(
+        half_of_memory_mb() if max_memory is None else 1000 * max_memory,
+        30.0 if max_seconds is None else max_seconds,
+    )
 
 
 def _networks(
@@ -196,7 +225,7 @@ def _texts(
     )
 
 
-def _load(loader: SystemLoader, specs: list[SystemSpec], texts: TextSource) -> list[System]:
+def _load(loader: SystemLoader, specs: list[SystemSpec], texts: TextSource) -> list[Engine]:
     """Load the systems; leave out, with a line that says so, one that torch cannot compile."""
     from hf_nar.evaluation.benchmark_run import check_sentences
 
@@ -215,7 +244,7 @@ def _load(loader: SystemLoader, specs: list[SystemSpec], texts: TextSource) -> l
     return systems
 
 
-def _cannot_compile(system: System) -> str | None:
+def _cannot_compile(system: Engine) -> str | None:
     """Return the first line of what torch has against compiling; None if it compiles."""
     try:
         system.run(system.tokenize(["w5 w6"]), 4)
@@ -225,7 +254,7 @@ def _cannot_compile(system: System) -> str | None:
 
 
 def _describe(
-    loader: SystemLoader, systems: list[System], texts: TextSource, length: int, memory: bool
+    loader: SystemLoader, systems: list[Engine], texts: TextSource, length: int, memory: bool
 ) -> list[dict[str, Any]]:
     """Print and return what each system weighs, its peak memory being that of one sentence."""
     from hf_nar.evaluation.benchmark import Cell

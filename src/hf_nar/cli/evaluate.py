@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
@@ -14,6 +14,8 @@ from hf_nar.cli.quiet import quiet_libraries
 
 if TYPE_CHECKING:
     from hf_nar.evaluation.candidates import Candidate
+
+Value = TypeVar("Value", int, str)
 
 
 def evaluate(
@@ -58,8 +60,9 @@ def evaluate(
         typer.Option(help="Compare with these translations of the test set. May be repeated."),
     ] = None,
     bootstrap_samples: Annotated[
-        int, typer.Option(help="Resampled test sets of each comparison.")
-    ] = 1000,
+        int | None,
+        typer.Option(help="Resampled test sets of each comparison. [default: 1000]"),
+    ] = None,
     seed: Annotated[
         int, typer.Option(help="Of comparisons, and of decoding that samples.")
     ] = 12345,
@@ -69,9 +72,14 @@ def evaluate(
     source_language: SourceLanguage = None,
     target_language: TargetLanguage = None,
     comet_model: Annotated[
-        str, typer.Option(help="Hub id or .ckpt file; comet-score unpickles it.")
-    ] = "Unbabel/wmt22-comet-da",
-    batch_size: Annotated[int, typer.Option(min=1, help="Sentences at once.")] = 32,
+        str | None,
+        typer.Option(
+            help="Hub id or .ckpt file; comet-score unpickles it. [default: Unbabel/wmt22-comet-da]"
+        ),
+    ] = None,
+    batch_size: Annotated[
+        int | None, typer.Option(min=1, help="Sentences at once. [default: 32]")
+    ] = None,
     device: Annotated[str | None, typer.Option(help="Such as cpu or cuda.")] = None,
     output: Annotated[Path | None, typer.Option(help="Results file to add to.")] = None,
     translations: Annotated[
@@ -83,11 +91,13 @@ def evaluate(
     With --hypotheses in place of a model, another system's translations are scored.
     """
     from hf_nar.evaluation.candidates import FileCandidate  # late: help must not load torch
-    from hf_nar.evaluation.metrics import parse_metrics
+    from hf_nar.evaluation.comet import DEFAULT_MODEL
+    from hf_nar.evaluation.metrics import COMET, parse_metrics
     from hf_nar.evaluation.report import QualityTable, comparison_lines
     from hf_nar.evaluation.results import check_results_file, write_results
     from hf_nar.evaluation.run import Evaluation, run_evaluation
     from hf_nar.evaluation.sentences import read_sentences, read_translations
+    from hf_nar.evaluation.significance import DEFAULT_SAMPLES
 
     quiet_libraries()
     names = parse_metrics(metrics)
@@ -99,8 +109,13 @@ def evaluate(
         "--source-language": source_language,
         "--target-language": target_language,
         "--translations": translations,
+        "--batch-size": batch_size,
     }
     _check_call(model, hypotheses, source_file, options)
+    samples = _option(
+        "--bootstrap-samples", bootstrap_samples, DEFAULT_SAMPLES, "--against", against
+    )
+    comet = _option("--comet-model", comet_model, DEFAULT_MODEL, "--metrics comet", COMET in names)
     if output:
         check_results_file(output)
     sentences = read_sentences(source_file, target_file)
@@ -113,9 +128,9 @@ def evaluate(
             name: read_translations(file, "--against", sentences)
             for name, file in _short_names(against or []).items()
         },
-        samples=bootstrap_samples,
+        samples=samples,
         seed=seed,
-        comet_model=comet_model,
+        comet_model=comet,
         use_gpu=_uses_gpu(device),
     )
     candidate: Candidate
@@ -125,7 +140,7 @@ def evaluate(
     else:
         languages = (prefix, source_language, target_language)
         texts_of_settings = (iterations, beams, setting or [])
-        candidate = _load(str(model), device, languages, texts_of_settings, batch_size, seed)
+        candidate = _load(str(model), device, languages, texts_of_settings, batch_size or 32, seed)
     if translations:
         translations.mkdir(parents=True, exist_ok=True)
     table = QualityTable(candidate.labels, names)
@@ -135,7 +150,7 @@ def evaluate(
     )
     print("\n".join(table.signatures(content["rows"][0])))
     if content["against"]:
-        print("\n" + "\n".join(comparison_lines(content["against"], bootstrap_samples, seed)))
+        print("\n" + "\n".join(comparison_lines(content["against"], samples, seed)))
     if output:
         files = {
             "source_file": source_file.name if source_file else None,
@@ -163,6 +178,13 @@ def _check_call(
             f"`{given[0]}` is for a model, and with `--hypotheses` nothing is translated. Leave it "
             f"out."
         )
+
+
+def _option(name: str, value: Value | None, default: Value, other: str, is_read: object) -> Value:
+    """Return an option's value or its default; refuse one that nothing reads."""
+    if value is not None and not is_read:
+        raise ValueError(f"`{name}` is for `{other}` only, and changes nothing here. Leave it out.")
+    return default if value is None else value
 
 
 def _short_names(files: Sequence[Path]) -> dict[str, Path]:

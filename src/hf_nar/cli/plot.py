@@ -64,9 +64,9 @@ def plot(
     """Draw measurements from results files.
 
     latency: milliseconds against target length, from `hf-nar benchmark`. iterations: BLEU against
-    refinement iterations, from `hf-nar evaluate`. pareto: BLEU against speed, from both. drafts:
-    the drafts of one sentence, from `hf-nar evaluate`. latent: the latent space of one sentence,
-    from `hf-nar landscape`.
+    refinement iterations, from `hf-nar evaluate`. pareto: BLEU against speed, from `hf-nar
+    benchmark` with --target-file. drafts: the drafts of one sentence, from `hf-nar evaluate`.
+    latent: the latent space of one sentence, from `hf-nar landscape`.
     """
     options = {
         "batch_size": batch_size,
@@ -137,11 +137,7 @@ def _draw(kind: Kind, results: list[Path], keywords: dict[str, Any]) -> Figure:
         return drafts_figure(read_section(results, "quality", "evaluate"), **keywords)
     if kind is Kind.LATENT:
         return latent_figure(read_section(results, "latent_space", "landscape"), **keywords)
-    figure, left_out = pareto_figure(
-        read_sections(results, "quality", "evaluate"),
-        read_section(results, "benchmark", "benchmark"),
-        **keywords,
-    )
+    figure, left_out = pareto_figure(read_section(results, "benchmark", "benchmark"), **keywords)
     for name in left_out:
         print(f"{name} is left out: no results file has its BLEU", file=sys.stderr)
     return figure

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import random
 import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from hf_nar.evaluation.engines import System
+from hf_nar.evaluation.engines import Engine
 from hf_nar.evaluation.latency import percentile, synchronize
 
 TEXT, MODEL = "text", "model"  # from text to text, and from token ids to token ids
@@ -132,7 +133,7 @@ class Effort:
                 raise ValueError(f"`{name}` must be at least {least}, got {value}.")
 
 
-def time_batch(system: System, texts: Sequence[str], length: int | None) -> Timing:
+def time_batch(system: Engine, texts: Sequence[str], length: int | None) -> Timing:
     """Translate a batch and read the clock around the model and around the whole."""
     synchronize(system.device)
     start = time.perf_counter()
@@ -148,11 +149,12 @@ def time_batch(system: System, texts: Sequence[str], length: int | None) -> Timi
 
 
 def measure_cell(
-    systems: Sequence[System], cell: Cell, batches: Batches, effort: Effort
+    systems: Sequence[Engine], cell: Cell, batches: Batches, effort: Effort
 ) -> list[list[Timing]]:
     """Time all systems in turns: every round gives each of them the same batch.
 
-    The first of a round is another one each time, so that none has always the same neighbour.
+    The order of a round is random, and the same in every run: a system finds the caches as another
+    one left them, and that must not always be the same one.
 
     Returns:
         One list of timings for each system; entry `i` of each is from round `i`.
@@ -166,8 +168,7 @@ def measure_cell(
         if number == 0:
             begin = time.perf_counter()
         texts = next(batches)
-        for offset in range(len(systems)):
-            i = (number + offset) % len(systems)
+        for i in random.Random(number).sample(range(len(systems)), len(systems)):
             timing = time_batch(systems[i], texts, cell.length)
             if number >= 0:
                 timings[i].append(timing)
@@ -198,7 +199,7 @@ def rows_of(name: str, cell: Cell, timings: Sequence[Timing]) -> list[Row]:
 
 
 def ratios_of(
-    systems: Sequence[System], cell: Cell, timings: Sequence[Sequence[Timing]]
+    systems: Sequence[Engine], cell: Cell, timings: Sequence[Sequence[Timing]]
 ) -> list[Ratio]:
     """Compare each of our systems with each other engine, round by round."""
     pairs = list(zip(systems, timings, strict=True))
@@ -254,7 +255,8 @@ class LargestBatch:
 
 def find_largest_batch(
     seconds_of: Callable[[int], float],
-    memory_of: Callable[[], float],
+    peak_of: Callable[[], float],
+    resident: float,
     start: int,
     max_memory: float,
     max_seconds: float,
@@ -264,17 +266,16 @@ def find_largest_batch(
     Args:
         seconds_of: Runs a batch of a size in every system and returns the slowest one's time; it
             raises `MemoryError` where it does not fit.
-        memory_of: Returns the most memory this process has had, in the unit of `max_memory`.
+        peak_of: Returns the most memory this process has had, in the unit of `max_memory`.
+        resident: What it has before the first batch.
         start: Size to begin with; it is taken to fit.
         max_memory: Of the whole process.
         max_seconds: Of the slowest system.
     """
-    size, memory = start, memory_of()
-    seconds = seconds_of(size)
+    size, seconds = start, seconds_of(start)
     while True:
-        grown = memory_of() - memory  # a batch twice as large needs twice as much more
-        memory = memory_of()
-        if memory + 2 * grown > max_memory:
+        # The peak may still be that of loading, and hide what the batch needed: this is the most.
+        if resident + 2 * (peak_of() - resident) > max_memory:
             return LargestBatch(size, "memory")
         if 2 * seconds > max_seconds:
             return LargestBatch(size, "time")

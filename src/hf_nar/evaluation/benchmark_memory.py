@@ -1,4 +1,4 @@
-"""Peak memory of one system: a process of its own loads it and translates one batch.
+"""Peak memory of one system beyond its libraries: a process loads it and translates one batch.
 
 Run as `python -m hf_nar.evaluation.benchmark_memory`, it reads a task in JSON and prints megabytes.
 """
@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from hf_nar.evaluation.engine_loading import SystemLoader
+from hf_nar.evaluation.engine_loading import SystemLoader, import_ctranslate2
 from hf_nar.evaluation.engines import CTRANSLATE2, SystemSpec
 
 PROCESS_STATUS = Path("/proc/self/status")  # on Linux only
@@ -25,10 +25,11 @@ PROCESS_STATUS = Path("/proc/self/status")  # on Linux only
 def measure_peak_memory(
     loader: SystemLoader, spec: SystemSpec, texts: Sequence[str], length: int | None
 ) -> float | None:
-    """Return the peak memory of a fresh process with one system, in 10^6 bytes.
+    """Return the memory that one system takes at its peak, in 10^6 bytes.
 
-    On a CPU it is all the process has, libraries included; on a GPU what torch has reserved there,
-    and None for CTranslate2, which torch knows nothing of.
+    On a CPU it is the peak of a fresh process beyond what the process had before it loaded the
+    system: the libraries are imported for every system alike, and say nothing of one. On a GPU it
+    is what torch has reserved there, and None for CTranslate2, which torch knows nothing of.
 
     Raises:
         OSError: If the process fails.
@@ -63,14 +64,31 @@ def measure_peak_memory(
 
 def process_peak_mb() -> float:
     """Return the most memory that this process has had, in 10^6 bytes."""
-    if PROCESS_STATUS.is_file():  # elsewhere a process inherits the peak of the one that began it
-        for line in PROCESS_STATUS.read_text(encoding="utf-8").splitlines():
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1]) * 1024 / 1e6
+    peak = _process_status("VmHWM")
+    if peak is not None:
+        return peak
     import resource  # late: Windows has none
+
+    # Here a process inherits the peak of the one that began it.
 
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
+
+
+def resident_mb() -> float:
+    """Return the memory that this process has now, or its peak where that is not known."""
+    resident = _process_status("VmRSS")
+    return process_peak_mb() if resident is None else resident
+
+
+def _process_status(name: str) -> float | None:
+    """Return an entry of `PROCESS_STATUS` in 10^6 bytes; None if there is none."""
+    if PROCESS_STATUS.is_file():
+        for line in PROCESS_STATUS.read_text(encoding="utf-8").splitlines():
+            key, _, value = line.partition(":")
+            if key == name:
+                return int(value.split()[0]) * 1024 / 1e6
+    return None
 
 
 def half_of_memory_mb() -> float:
@@ -84,11 +102,15 @@ def _run(task: dict[str, Any]) -> float:
     loader = SystemLoader(
         task["networks"], Path(task["converted"]), device, task["dtype"], task["threads"]
     )
-    system = loader.load(SystemSpec(**task["spec"]))
+    spec = SystemSpec(**task["spec"])
+    if spec.engine == CTRANSLATE2:
+        import_ctranslate2()
+    before = resident_mb()
+    system = loader.load(spec)
     system.detokenize(system.run(system.tokenize(task["texts"]), task["length"]))
     if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device) / 1e6
-    return process_peak_mb()
+        return torch.cuda.max_memory_reserved(device) / 1e6
+    return process_peak_mb() - before
 
 
 if __name__ == "__main__":

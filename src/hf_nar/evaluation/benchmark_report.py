@@ -6,12 +6,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from hf_nar.evaluation.benchmark import MODEL, TEXT, Cell, LargestBatch, Overtaking, Ratio, Row
-from hf_nar.evaluation.engines import System
+from hf_nar.evaluation.engines import Engine
 from hf_nar.evaluation.quality import CorpusScores
 
 
 def describe_system(
-    system: System, peak_memory_mb: float | None, quality: CorpusScores | None
+    system: Engine, peak_memory_mb: float | None, quality: CorpusScores | None
 ) -> dict[str, Any]:
     """Return what a results file says of a system; quality only where there are references."""
     spec = system.spec
@@ -43,7 +43,7 @@ def _cell_name(batch_size: int, length: int | None) -> str:
 def system_lines(systems: Sequence[Mapping[str, Any]]) -> list[str]:
     """Return a table of what each system weighs."""
     width = max(len(system["name"]) for system in systems)
-    lines = [f"{'system':{width}}  million weights  MB on disk  MB of memory at its peak   BLEU"]
+    lines = [f"{'system':{width}}  million weights  MB on disk  peak MB beyond libraries   BLEU"]
     for system in systems:
         peak, bleu = system["peak_memory_mb"], system["bleu"]
         memory = "-" if peak is None else f"{peak:.0f}"

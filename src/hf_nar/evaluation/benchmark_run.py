@@ -26,9 +26,9 @@ from hf_nar.evaluation.benchmark import (
     rows_of,
     time_batch,
 )
-from hf_nar.evaluation.benchmark_memory import process_peak_mb
+from hf_nar.evaluation.benchmark_memory import process_peak_mb, resident_mb
 from hf_nar.evaluation.benchmark_networks import random_texts
-from hf_nar.evaluation.engines import System
+from hf_nar.evaluation.engines import Engine
 
 MAX = 0  # stands for the largest batch that fits
 QUALITY_BATCH = 32  # sentences translated together where only the text counts
@@ -92,7 +92,7 @@ class Benchmark:
         largest: The largest batch for each length for which it was asked.
     """
 
-    systems: Sequence[System]
+    systems: Sequence[Engine]
     texts: TextSource
     effort: Effort
     limits: Limits
@@ -138,14 +138,15 @@ class Benchmark:
 
         return find_largest_batch(
             seconds_of,
-            memory_of=lambda: 0.0 if on_gpu else process_peak_mb(),
+            peak_of=lambda: 0.0 if on_gpu else process_peak_mb(),
+            resident=0.0 if on_gpu else resident_mb(),
             start=start,
             max_memory=math.inf if on_gpu else self.limits.memory_mb,
             max_seconds=math.inf if on_gpu else self.limits.seconds,
         )
 
 
-def _seconds_if_it_fits(system: System, texts: Sequence[str], length: int | None) -> float:
+def _seconds_if_it_fits(system: Engine, texts: Sequence[str], length: int | None) -> float:
     try:
         return time_batch(system, texts, length).seconds[MODEL]
     except RuntimeError as error:  # of both torch and CTranslate2
@@ -157,7 +158,7 @@ def _seconds_if_it_fits(system: System, texts: Sequence[str], length: int | None
 
 
 def translate_all(
-    system: System, sentences: Sequence[str], batch_size: int = QUALITY_BATCH
+    system: Engine, sentences: Sequence[str], batch_size: int = QUALITY_BATCH
 ) -> list[str]:
     """Return a system's translations of all sentences, those of like length translated together."""
     order = sorted(range(len(sentences)), key=system.count_tokens(sentences).__getitem__)
@@ -181,7 +182,7 @@ def check_lengths(lengths: Sequence[int], limit: int) -> None:
             raise ValueError(f"`--length` must be in [2, {limit}] for these models, got {length}.")
 
 
-def check_sentences(systems: Sequence[System], sentences: Sequence[str], limit: int) -> None:
+def check_sentences(systems: Sequence[Engine], sentences: Sequence[str], limit: int) -> None:
     """Check that every system can read every sentence.
 
     Raises:

@@ -9,11 +9,11 @@ from typing import Any
 
 import ctranslate2
 import torch
-from ctranslate2.converters import TransformersConverter
 from ctranslate2.converters.converter import Converter
+from ctranslate2.converters.transformers import _MODEL_LOADERS as LIBRARY_LOADERS
 from ctranslate2.converters.transformers import BartLoader, MarianMTLoader, ModelLoader
 from ctranslate2.converters.transformers import M2M100Loader as LibraryM2M100Loader
-from transformers import AutoTokenizer
+from transformers import AutoTokenizer, PreTrainedConfig
 
 from hf_nar.evaluation.engines import SystemSpec
 from hf_nar.teacher import Teacher
@@ -77,14 +77,14 @@ class MemoryConverter(Converter):  # type: ignore[misc]  # has no types
         return self.loader(self.teacher.model, self.teacher.tokenizer)
 
 
-def _converter(teacher: Teacher, name: str) -> Converter:
-    config = teacher.model.config
+def _loader(config: PreTrainedConfig) -> ModelLoader | None:
+    """Return what reads networks of a config; None if nothing does."""
     starts_from_zero = config.decoder_start_token_id == config.pad_token_id
     if config.model_type == "marian" and not starts_from_zero:
-        return MemoryConverter(teacher, MarianLoader())
+        return MarianLoader()
     if config.model_type == "m2m_100":
-        return MemoryConverter(teacher, M2M100Loader())
-    return TransformersConverter(name)
+        return M2M100Loader()
+    return LIBRARY_LOADERS.get(type(config).__name__)
 
 
 def convert(name: str, folder: Path, precision: str) -> None:
@@ -103,7 +103,19 @@ def convert(name: str, folder: Path, precision: str) -> None:
         return
     teacher = Teacher.from_pretrained(name, device="cpu", dtype="float32")
     model: Any = teacher.model
-    _converter(teacher, name).convert(str(folder), quantization=precision)
+    loader = _loader(model.config)
+    advice = "Leave it out with --systems ours,transformers."
+    if loader is None:
+        raise ValueError(
+            f"CTranslate2 must know a teacher's network, and {type(model).__name__} is none that "
+            f"it does. {advice}"
+        )
+    try:
+        MemoryConverter(teacher, loader).convert(str(folder), quantization=precision)
+    except (AttributeError, KeyError, NotImplementedError, ValueError) as error:  # its loaders'
+        raise ValueError(
+            f"CTranslate2 cannot convert a {type(model).__name__} such as {name}: {error}. {advice}"
+        ) from error
     teacher.tokenizer.save_pretrained(folder / TOKENIZER)
     facts = {
         "parameters": model.num_parameters(),

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from hf_nar.evaluation.engine_torch import OurSystem, TransformersSystem
-from hf_nar.evaluation.engines import CTRANSLATE2, OURS, TRANSFORMERS, System, SystemSpec
+from hf_nar.evaluation.engines import CTRANSLATE2, OURS, TRANSFORMERS, Engine, SystemSpec
 from hf_nar.inference import Translator
 from hf_nar.teacher import Teacher
 
@@ -58,7 +58,7 @@ class SystemLoader:
         ours = min(int(config.max_position_embeddings), int(config.max_target_length))
         return min(ours, teacher.max_source_tokens)
 
-    def load(self, spec: SystemSpec) -> System:
+    def load(self, spec: SystemSpec) -> Engine:
         """Return a system that is ready to translate.
 
         Raises:
@@ -75,12 +75,12 @@ class SystemLoader:
             return TransformersSystem(spec, teacher.model, teacher.tokenizer, name)
         return self._load_ctranslate2(spec)
 
-    def _load_ctranslate2(self, spec: SystemSpec) -> System:
+    def _load_ctranslate2(self, spec: SystemSpec) -> Engine:
         engine = import_ctranslate2()
         name = self.networks[spec.network]
         folder = self.converted / f"{spec.network} {spec.precision}"
         engine.convert(name, folder, spec.precision)
-        loaded: System = engine.CTranslate2System(spec, folder, self.device, self.threads)
+        loaded: Engine = engine.CTranslate2System(spec, folder, self.device, self.threads)
         return loaded
 
 

@@ -91,6 +91,8 @@ class TransformersSystem(TorchSystem):
         """Translate a batch, token by token."""
         decoding = self.spec.decoding
         options: dict[str, Any] = {"num_beams": decoding["num_beams"], "do_sample": False}
+        if decoding["num_beams"] > 1:  # stop with as many translations as beams, as CTranslate2
+            options |= {"early_stopping": True}
         if length is not None:
             options |= {"min_new_tokens": length, "max_new_tokens": length}
         if decoding.get("static_cache"):

@@ -41,8 +41,8 @@ class SystemSpec:
         return self.engine == OURS
 
 
-class System(Protocol):
-    """A system that is ready to translate: text to tokens, tokens to tokens, tokens to text."""
+class Engine(Protocol):
+    """An engine with its model: from text to tokens, from tokens to tokens, from these to text."""
 
     spec: SystemSpec
     device: torch.device

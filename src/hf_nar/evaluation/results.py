@@ -16,14 +16,6 @@ import torch
 from hf_nar import __version__
 from hf_nar.evaluation.model_identity import weights_digest
 
-__all__ = [
-    "check_results_file",
-    "environment",
-    "processor",
-    "weights_digest",
-    "write_results",
-]
-
 PACKAGES = ("torch", "transformers", "tokenizers", "sacrebleu", "numpy")
 OPTIONAL_PACKAGES = ("sentencepiece", "ctranslate2")
 
@@ -91,14 +83,14 @@ def check_results_file(file: Path) -> dict[str, Any]:
 
 
 def write_results(
-    file: Path, kind: str, model: str, arguments: Sequence[str], content: Mapping[str, Any]
+    file: Path, kind: str, model: str | None, arguments: Sequence[str], content: Mapping[str, Any]
 ) -> None:
     """Add measurements to a results file, replacing earlier ones of the same kind.
 
     Args:
         file: JSON; made if it is not there.
         kind: Name of the measurement, such as "quality".
-        model: Folder or Hub id that was measured.
+        model: Folder or Hub id that was measured; None where no saved model was.
         arguments: Of the command, without the program's name.
         content: What was measured, with its environment.
 
@@ -109,7 +101,7 @@ def write_results(
     results = check_results_file(file)
     results[kind] = {
         "command": shlex.join(["hf-nar", *arguments]),
-        "weights_sha256": weights_digest(Path(model)),
+        "weights_sha256": None if model is None else weights_digest(Path(model)),
         **content,
     }
     temporary = file.with_name(file.name + ".new")

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -12,7 +11,6 @@ from matplotlib.figure import Figure
 from hf_nar.plots import style
 from hf_nar.plots.labels import along, around, place_labels
 from hf_nar.plots.latency import set_log_ticks, systems_of
-from hf_nar.plots.quality import check_same_test_set, describe_test_set, refines
 from hf_nar.plots.sources import Section
 
 HEIGHT = 320.0  # in points
@@ -37,7 +35,6 @@ class SpeedPoint:
 
 
 def pareto_figure(
-    qualities: Sequence[Section],
     benchmark: Section,
     title: str = TITLE,
     batch_size: int = 1,
@@ -46,25 +43,23 @@ def pareto_figure(
     """Draw BLEU against sentences a second, and join the points that no other beats in both.
 
     Args:
-        qualities: Sections "quality", of our models and of the autoregressive teacher.
-        benchmark: Section "benchmark", with times of real text.
+        benchmark: Section "benchmark", with times and BLEU of real text.
         title: First line.
         batch_size: Sentences at once.
         scope: What was timed: "model", token ids to token ids, or "text", text to text.
 
     Returns:
-        The figure, and the names of the systems that are left out as their BLEU is not known.
+        The figure, and the names of the systems that are left out as they have no BLEU.
 
     Raises:
-        ValueError: If the files are of different test sets, nothing was timed on real text at that
-            batch size, a system fits several files, or no system has a BLEU.
+        ValueError: If nothing was timed on real text at that batch size, or no system has a BLEU.
     """
-    check_same_test_set(qualities)
-    points, left_out = speed_points(qualities, benchmark, batch_size, scope)
+    points, left_out = speed_points(benchmark, batch_size, scope)
     sentences = "one sentence" if batch_size == 1 else f"{batch_size} sentences"
     timed = "text to text" if scope == "text" else "token ids to token ids"
+    test_set = benchmark.get("source", str).removesuffix(".gz")
     caption = [
-        f"{describe_test_set(qualities[0])} Dashed line: systems that no other beats in both.",
+        f"sacreBLEU on {test_set}. Dashed line: systems that no other beats in both.",
         f"{benchmark.hardware()}, {sentences} at a time, {timed}.",
     ]
     figure, axes = style.new_figure(HEIGHT, title, "BLEU", caption, right=style.EDGE + 6)
@@ -124,16 +119,12 @@ def _label_points(
 
 
 def speed_points(
-    qualities: Sequence[Section], benchmark: Section, batch_size: int, scope: str
+    benchmark: Section, batch_size: int, scope: str
 ) -> tuple[list[SpeedPoint], list[str]]:
-    """Match the systems of a benchmark with their BLEU.
-
-    A system has the BLEU of a quality row whose label ends its name, as "1 iteration" ends
-    "LaNMT, 1 iteration" and "beam 4" ends "transformers beam 4", if that row is of a model of the
-    same family and of the same precision.
+    """Return speed and BLEU of the systems of a benchmark.
 
     Returns:
-        The points, and the names of the systems that are left out.
+        The points, and the names of the systems that are left out as they have no BLEU.
 
     Raises:
         ValueError: As `pareto_figure`.
@@ -150,46 +141,19 @@ def speed_points(
     names = [benchmark.get("system", str, row) for row in rows]
     points, left_out = [], []
     for row, (name, system) in zip(rows, systems_of(benchmark, names).items(), strict=True):
-        is_ours = benchmark.get("is_ours", bool, system)
-        precision = benchmark.get("precision", str, system)
-        family = [quality for quality in qualities if refines(quality) == is_ours]
-        bleu = _bleu_of(name, precision, family)
-        if bleu is None:
+        if system.get("bleu") is None:
             left_out.append(name)
         else:
+            is_ours = benchmark.get("is_ours", bool, system)
             speed = benchmark.get("sentences_per_second", float, row)
+            bleu = benchmark.get("bleu", float, system)
             points.append(SpeedPoint(name, is_ours, speed, bleu))
     if not points:
         raise ValueError(
             f"A system must have a BLEU to be shown, but none of {', '.join(left_out)} has one in "
-            f"the files given. Add the results files of `hf-nar evaluate`."
+            f"{benchmark.file}. Measure again, with `--target-file` of `hf-nar benchmark`."
         )
     return points, left_out
-
-
-def _bleu_of(name: str, precision: str, qualities: Sequence[Section]) -> float | None:
-    found = {}
-    for quality in qualities:
-        if quality.content.get("dtype") != precision:
-            continue
-        for row in quality.rows():
-            engine = f" {name}".removesuffix(f" {_row_label(quality, row)}")
-            # A further comma names a way of decoding that the row is not of.
-            if engine != f" {name}" and "," not in engine.removesuffix(","):
-                found[quality.file] = quality.get("bleu", float, row)
-    if len(found) > 1:
-        raise ValueError(
-            f"The BLEU of {name!r} must come from one results file, but it fits "
-            f"{', '.join(map(str, found))}. Leave the others out."
-        )
-    return next(iter(found.values()), None)
-
-
-def _row_label(quality: Section, row: Mapping[str, Any]) -> str:
-    if "label" in row:
-        return str(quality.get("label", str, row))
-    count = quality.get("iterations", int, row)
-    return f"{count} iteration{'' if count == 1 else 's'}"
 
 
 def pareto_front(points: Sequence[SpeedPoint]) -> list[SpeedPoint]:

@@ -51,7 +51,7 @@ def test_a_speed_table_has_the_teacher_first_and_a_dash_where_nothing_was_measur
 
     assert lines == [
         "| system | ms, batch 1 | sentences/s, batch 1 | sentences/s, batch 32 | MB on disk | "
-        "peak MB |",
+        "MB in memory |",
         "| --- | ---: | ---: | ---: | ---: | ---: |",
         "| engine beam 4 | 120.0 | 8.3 | 35.5 | 12 | - |",
         "| **LaNMT, 1 iteration** | 12.0 | 83.3 | - | 6 | 300 |",

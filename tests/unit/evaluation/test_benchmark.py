@@ -1,3 +1,4 @@
+import itertools
 from types import SimpleNamespace
 
 import pytest
@@ -15,7 +16,7 @@ from hf_nar.evaluation.benchmark import (
     ratios_of,
     rows_of,
 )
-from hf_nar.evaluation.benchmark_memory import process_peak_mb
+from hf_nar.evaluation.benchmark_memory import process_peak_mb, resident_mb
 from hf_nar.evaluation.benchmark_networks import write_random_networks
 from hf_nar.evaluation.benchmark_report import cell_lines, overtaking_lines
 from hf_nar.evaluation.benchmark_run import TextSource, check_lengths, check_sentences
@@ -58,15 +59,16 @@ def timing(text, model=None, tokens=10):
     return Timing({"text": text, "model": text / 2 if model is None else model}, tokens)
 
 
-def test_systems_take_turns_on_the_same_batch_and_each_round_another_begins(systems, calls):
-    timings = measure_cell(systems, CELL, batches(), Effort(rounds=3, warm_up=1))
+def test_systems_take_turns_on_the_same_batch_and_each_follows_each_other(systems, calls):
+    timings = measure_cell(systems, CELL, batches(), Effort(rounds=12, warm_up=1))
 
     names = [system.spec.name for system in systems]
     rounds = [calls[i : i + 3] for i in range(0, len(calls), 3)]
-    assert [len(of_system) for of_system in timings] == [3, 3, 3]
-    assert len(rounds) == 4  # one to warm up
+    assert [len(of_system) for of_system in timings] == [12, 12, 12]
+    assert len(rounds) == 13  # one to warm up
     assert all(sorted(name for name, _ in r) == sorted(names) for r in rounds)
-    assert [r[0][0] for r in rounds[1:]] == names
+    neighbours = {(r[i][0], r[i + 1][0]) for r in rounds for i in range(2)}
+    assert neighbours == set(itertools.permutations(names, 2))
     for r in rounds:
         assert r[0][1] == r[1][1] == r[2][1]
     assert rounds[1][0][1] != rounds[2][0][1]
@@ -157,8 +159,11 @@ def test_where_engines_overtake_is_said_with_hardware_and_sizes_measured():
     assert [line.split() for line in lines[3:]] == [["CTranslate2", "8"], ["transformers", "never"]]
 
 
-def largest(max_memory=1e9, max_seconds=1e9, fits=1e9, start=1):
-    """Find it for a machine with 100 MB in use, 10 MB and 1 second more for each sentence."""
+def largest(max_memory=1e9, max_seconds=1e9, fits=1e9, start=1, loading=100.0):
+    """Find it for a machine with 100 MB in use, 10 MB and 1 second more for each sentence.
+
+    `loading` is the most that it had in use before.
+    """
     sizes = []
 
     def seconds_of(size):
@@ -167,16 +172,18 @@ def largest(max_memory=1e9, max_seconds=1e9, fits=1e9, start=1):
         sizes.append(size)
         return float(size)
 
-    def memory_of():
-        return 100.0 + 10 * max(sizes, default=0)
+    def peak_of():
+        return max(loading, 100.0 + 10 * max(sizes, default=0))
 
-    return find_largest_batch(seconds_of, memory_of, start, max_memory, max_seconds), sizes
+    found = find_largest_batch(seconds_of, peak_of, 100.0, start, max_memory, max_seconds)
+    return found, sizes
 
 
 @pytest.mark.parametrize(
     ("limits", "expected"),
     [
         ({"max_memory": 500.0}, LargestBatch(32, "memory")),
+        ({"max_memory": 700.0, "loading": 300.0}, LargestBatch(32, "memory")),
         ({"max_seconds": 20.0}, LargestBatch(16, "time")),
         ({"fits": 40}, LargestBatch(32, "memory")),
         ({"max_seconds": 20.0, "start": 3}, LargestBatch(12, "time")),
@@ -224,6 +231,16 @@ def test_the_peak_memory_of_this_process_grows_by_what_it_holds():
 
     assert 0.3 * before < grown < 0.7 * before
     assert block.sum() > 0
+
+
+def test_what_this_process_gave_back_is_no_longer_resident():
+    block = torch.ones(int(100e6 / 4))
+    held = resident_mb()
+
+    del block
+
+    assert 60 < held - resident_mb() < 140
+    assert process_peak_mb() >= held
 
 
 @pytest.mark.parametrize("length", [1, 41])

@@ -12,7 +12,6 @@ from hf_nar.evaluation.results import (
     check_results_file,
     environment,
     processor,
-    weights_digest,
     write_results,
 )
 
@@ -63,7 +62,13 @@ def test_the_weights_that_were_measured_are_named_by_their_digest(file, tmp_path
     results = write(file, "quality", {}, model=str(tmp_path / "model"))
 
     assert results["quality"]["weights_sha256"] == hashlib.sha256(b"weights").hexdigest()
-    assert weights_digest(tmp_path) is None
+
+
+def test_a_run_without_a_saved_model_names_no_weights(file, tmp_path, monkeypatch):
+    (tmp_path / "model.safetensors").write_bytes(b"another model")
+    monkeypatch.chdir(tmp_path)
+
+    assert write(file, "benchmark", {}, model=None)["benchmark"]["weights_sha256"] is None
 
 
 def test_text_of_any_language_stays_readable(file):

@@ -161,14 +161,10 @@ def test_different_test_sets_are_not_compared():
 
     with pytest.raises(ValueError, match="one test set"):
         iterations_figure(sections)
-    with pytest.raises(ValueError, match="one test set"):
-        pareto_figure(sections, section("benchmark", benchmark()))
 
 
-def test_systems_are_matched_with_their_bleu():
-    qualities = [section("quality", quality()), section("quality", teacher_quality(), "teacher")]
-
-    points, left_out = speed_points(qualities, section("benchmark", benchmark()), 1, "text")
+def test_speed_and_bleu_come_from_the_benchmark():
+    points, left_out = speed_points(section("benchmark", benchmark()), 1, "text")
 
     assert points == [
         SpeedPoint("LaNMT, 1 iteration", True, 100.0, 25.0),
@@ -178,50 +174,18 @@ def test_systems_are_matched_with_their_bleu():
     assert left_out == ["CTranslate2 int8 beam 4"]
 
 
-@pytest.mark.parametrize(
-    "name", ["LaNMT, 11 iteration", "LaNMT, mask predict, 1 iteration", "LaNMT, 1 iteration, 12-1"]
-)
-def test_a_name_that_only_looks_alike_has_no_bleu(name):
-    content = benchmark()
-    for row in [*content["systems"], *content["rows"]]:
-        for key in ("name", "system"):
-            row[key] = row.get(key, "").replace("LaNMT, 1 iteration", name)
-
-    _, left_out = speed_points(
-        [section("quality", quality())], section("benchmark", content), 1, "text"
-    )
-
-    assert name in left_out
-
-
-def test_a_bleu_comes_from_the_systems_own_family():
-    alike = section("quality", teacher_quality(is_autoregressive=False), "alike")
-
-    points, left_out = speed_points(
-        [section("quality", quality()), alike], section("benchmark", benchmark()), 1, "text"
-    )
-
-    assert [point.is_ours for point in points] == [True, True]
-    assert "transformers beam 4" in left_out
-
-
-def test_a_bleu_comes_from_one_file():
-    sections = [section("quality", quality()), section("quality", quality(), "other")]
-
-    with pytest.raises(ValueError, match="must come from one results file"):
-        speed_points(sections, section("benchmark", benchmark()), 1, "text")
-
-
 def test_no_bleu_at_all_gives_no_picture():
-    content = quality(dtype="bfloat16")
+    content = benchmark()
+    for system in content["systems"]:
+        system["bleu"] = None
 
-    with pytest.raises(ValueError, match="must have a BLEU to be shown"):
-        pareto_figure([section("quality", content)], section("benchmark", benchmark()))
+    with pytest.raises(ValueError, match=r"must have a BLEU to be shown.*`--target-file`"):
+        pareto_figure(section("benchmark", content))
 
 
 def test_speed_that_was_not_measured_is_an_error():
     with pytest.raises(ValueError, match="has: batch size 1, scope model"):
-        pareto_figure([section("quality", quality())], section("benchmark", benchmark()), scope="x")
+        pareto_figure(section("benchmark", benchmark()), scope="x")
 
 
 def test_the_front_leaves_out_what_another_beats():
@@ -233,14 +197,13 @@ def test_the_front_leaves_out_what_another_beats():
 
 
 def test_pareto_names_its_points_and_joins_the_front():
-    qualities = [section("quality", quality()), section("quality", teacher_quality(), "teacher")]
-
-    figure, left_out = pareto_figure(qualities, section("benchmark", benchmark()))
+    figure, left_out = pareto_figure(section("benchmark", benchmark()))
 
     assert curves(figure)[0] == [(100 / 3, 31), (50, 26), (100, 25)]
     assert {"LaNMT, 1 iteration", "transformers beam 4"} <= set(texts(figure))
     assert left_out == ["CTranslate2 int8 beam 4"]
     assert "CTranslate2 int8 beam 4" not in texts(figure)
+    assert any(text.startswith("sacreBLEU on test.de.") for text in texts(figure))
 
 
 def boxes(figure, kind):
