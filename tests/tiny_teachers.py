@@ -19,9 +19,12 @@ ARCHITECTURES = ("marian", "t5")
 
 
 def new_teacher(
-    architecture: str, tokenizer: PreTrainedTokenizerFast, max_length: int = 12
+    architecture: str, tokenizer: PreTrainedTokenizerFast, max_length: int | None = 12
 ) -> PreTrainedModel:
-    """Return a model with random weights that speaks the tokenizer's vocabulary."""
+    """Return a model with random weights that speaks the tokenizer's vocabulary.
+
+    With None, its generation config says nothing of the length of a translation.
+    """
     torch.manual_seed(0)
     tokens = {
         "pad_token_id": tokenizer.pad_token_id,

@@ -22,6 +22,7 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_SEQ_TO_SEQ_CAUSAL_L
 from hf_nar.auto import pick_device, pick_dtype
 
 NO_LIMIT = 10**9  # a tokenizer's `model_max_length` above this says that there is none
+DEFAULT_MAX_LENGTH = 256  # tokens of a translation where neither model nor tokenizer has a limit
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,9 @@ class Teacher:
     """Translates texts with any model that `AutoModelForSeq2SeqLM` loads, such as Marian or T5.
 
     Args:
-        model: The model, in evaluation mode.
+        model: The model, in evaluation mode. If its generation config has neither `max_length` nor
+            `max_new_tokens`, `max_length` is set there to `max_source_tokens`, or to 256 if there
+            is no such limit: the library would stop after 20 tokens.
         tokenizer: Its tokenizer.
         prefix: Put before each text, as T5 wants it: "translate English to German: ".
         source_language: Code that a multilingual tokenizer is told, such as "deu_Latn"; None
@@ -64,11 +67,18 @@ class Teacher:
         self.tokenizer = tokenizer
         self.prefix = prefix
         self.generate_kwargs: dict[str, Any] = {}
+        self._set_max_length()
         if source_language is not None:
             self._language_id(source_language)
             tokenizer.src_lang = source_language
         if target_language is not None:
             self.generate_kwargs["forced_bos_token_id"] = self._language_id(target_language)
+
+    def _set_max_length(self) -> None:
+        config: Any = self.model.generation_config
+        if config.max_length is None and config.max_new_tokens is None:
+            limit = self.max_source_tokens
+            config.max_length = limit if limit < NO_LIMIT else DEFAULT_MAX_LENGTH
 
     def _language_id(self, code: str) -> int:
         if not hasattr(self.tokenizer, "src_lang"):
@@ -114,9 +124,15 @@ class Teacher:
             values, _ = PreTrainedConfig.get_config_dict(name, revision=revision)
             check_autoregressive(name, str(values.get("model_type")))
             model = AutoModelForSeq2SeqLM.from_pretrained(
-                name, dtype=model_dtype, revision=revision, use_safetensors=True
+                name,
+                dtype=model_dtype,
+                revision=revision,
+                use_safetensors=True,
+                trust_remote_code=False,
             )
-            tokenizer = AutoTokenizer.from_pretrained(name, revision=revision)
+            tokenizer = AutoTokenizer.from_pretrained(
+                name, revision=revision, trust_remote_code=False
+            )
         except (OSError, SafetensorError) as error:
             first = " ".join(str(error).split()).partition(". ")[0].rstrip(".")
             raise OSError(

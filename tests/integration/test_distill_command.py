@@ -2,21 +2,24 @@
 
 import json
 import os
+import shutil
+import stat
 import subprocess
 import sys
 import time
 from pathlib import Path
 
 import datasets
+import huggingface_hub
 import psutil
 import pytest
 import torch
-from conftest import tiny_sentences
 from pyarrow import parquet
+from tiny_distillation import LIMIT, arguments, distil, rows_of, save_marian, write_corpus
+from tiny_teachers import save_teacher
 from tqdm import tqdm
-from transformers import MarianConfig, MarianMTModel, T5Config, T5ForConditionalGeneration
+from transformers import MarianMTModel
 
-from hf_nar.cli.main import main
 from hf_nar.data.corpus import CorpusConfig, load_corpus
 from hf_nar.data.distillation import DistillationRun, describe_run
 from hf_nar.data.distillation_input import DistillationInput
@@ -25,7 +28,6 @@ from hf_nar.data.distillation_settings import DistillationSettings
 from hf_nar.teacher import Teacher
 
 ROOT = Path(__file__).parents[2]
-LIMIT = 40  # tokens of a source that the tiny Marian takes
 FAST = ("--beams", "2", "--max-length", "8")
 SLOW = ("--beams", "4", "--max-length", "12", "--tokens-per-batch", "200")  # many small batches
 
@@ -40,78 +42,12 @@ def _cache(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def marian(tmp_path_factory, _loaded_tokenizer) -> Path:
-    config = MarianConfig(
-        vocab_size=len(_loaded_tokenizer),
-        d_model=16,
-        encoder_layers=1,
-        decoder_layers=1,
-        encoder_ffn_dim=32,
-        decoder_ffn_dim=32,
-        encoder_attention_heads=2,
-        decoder_attention_heads=2,
-        max_position_embeddings=LIMIT,
-        max_length=LIMIT,
-        init_std=0.5,
-        pad_token_id=0,
-        bos_token_id=1,
-        eos_token_id=2,
-        decoder_start_token_id=1,
-        forced_eos_token_id=None,
-    )
-    torch.manual_seed(0)
-    model = MarianMTModel(config)
-    model.final_logits_bias[0, config.eos_token_id] = 4.0  # some translations end early, some late
-    return saved(model, _loaded_tokenizer, tmp_path_factory.mktemp("marian"))
+    return save_marian(tmp_path_factory.mktemp("marian"), _loaded_tokenizer)
 
 
 @pytest.fixture(scope="module")
 def t5(tmp_path_factory, _loaded_tokenizer) -> Path:
-    config = T5Config(
-        vocab_size=len(_loaded_tokenizer),
-        d_model=16,
-        d_kv=8,
-        d_ff=32,
-        num_layers=1,
-        num_heads=2,
-        initializer_factor=5.0,
-        pad_token_id=0,
-        eos_token_id=2,
-        decoder_start_token_id=0,
-    )
-    torch.manual_seed(0)
-    model = T5ForConditionalGeneration(config)
-    return saved(model, _loaded_tokenizer, tmp_path_factory.mktemp("t5"))
-
-
-def saved(model, tokenizer, folder: Path) -> Path:
-    model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return folder
-
-
-def write_corpus(folder: Path, count: int = 20) -> list[str]:
-    """Write `a.de` and `a.en`; line 3 is empty, and line 5 too long for the tiny Marian."""
-    sentences = tiny_sentences()
-    half = len(sentences) // 2
-    german = [sentences[i * 7 % half] for i in range(count)]
-    english = [sentences[half + i * 7 % half] for i in range(count)]
-    german[3], german[5] = " ", " ".join(german[:5])
-    (folder / "a.de").write_text("".join(f"{line}\n" for line in german), encoding="utf-8")
-    (folder / "a.en").write_text("".join(f"{line}\n" for line in english), encoding="utf-8")
-    return german
-
-
-def distil(teacher: Path, folder: Path, output: str, *options: str) -> int:
-    return main(arguments(teacher, folder, output, *options))
-
-
-def arguments(teacher: Path, folder: Path, output: str, *options: str) -> list[str]:
-    files = ["--output", str(folder / output), "--data", str(folder), "--source-file", "a.de"]
-    return ["distill", "--teacher", str(teacher), *files, "--device", "cpu", *options]
-
-
-def rows_of(file: Path) -> list[dict]:
-    return [json.loads(line) for line in file.read_text("utf-8").splitlines()]
+    return save_teacher(tmp_path_factory.mktemp("t5"), "t5", _loaded_tokenizer)
 
 
 def test_every_line_is_there_once_in_its_order(marian, tmp_path, capsys):
@@ -127,7 +63,7 @@ def test_every_line_is_there_once_in_its_order(marian, tmp_path, capsys):
     assert rows[0]["target"] == alone.text
     assert rows[0]["score"] == pytest.approx(alone.score, abs=1e-4)
     assert len({row["target"] for row in rows}) > 5  # the tiny teacher listens to its source
-    assert {row["teacher"] for row in rows} == {str(marian)}
+    assert {row["teacher"] for row in rows} == {marian.name}  # not where it lies
     assert not (tmp_path / "out.jsonl.parts").exists()
     captured = capsys.readouterr()
     assert captured.out == f"{tmp_path / 'out.jsonl'} holds the translations of 20 lines.\n"
@@ -144,11 +80,56 @@ def test_the_output_says_how_it_was_made(marian, tmp_path):
     distil(marian, tmp_path, "out.jsonl", *FAST)
 
     facts = json.loads(rows_of(tmp_path / "out.jsonl")[0]["settings"])
-    assert facts["teacher"] == str(marian)
+    assert facts["teacher"] == marian.name
     assert facts["lines"] == 20
     assert facts["settings"]["beams"] == 2
     assert len(facts["teacher_digest"]) == len(facts["input_digest"]) == 64
     assert facts["environment"]["torch"] == torch.__version__
+    assert facts["environment"]["threads"] == torch.get_num_threads()
+
+
+def test_the_export_of_a_run_is_named_with_the_run(marian, tmp_path, capsys):
+    write_corpus(tmp_path, count=6)
+    first = shutil.copytree(marian, tmp_path / "a/my-teacher/export")
+    second = shutil.copytree(marian, tmp_path / "b/moved/export")
+    distil(first, tmp_path, "out.jsonl", *FAST)
+
+    distil(second, tmp_path, "out.jsonl", *FAST)
+
+    assert rows_of(tmp_path / "out.jsonl")[0]["teacher"] == "my-teacher/export"
+    assert "was there already" in capsys.readouterr().out  # the same teacher, elsewhere
+
+
+@pytest.fixture
+def hub_teacher(marian, tmp_path, monkeypatch) -> str:
+    """Put a teacher of two revisions where the library keeps what it took from the Hub."""
+    cache = tmp_path / "cache/models--someone--teacher"
+    (cache / "refs").mkdir(parents=True)
+    for name, commit in (("main", "a" * 40), ("old", "b" * 40)):
+        (cache / "refs" / name).write_text(commit)
+        shutil.copytree(marian, cache / "snapshots" / commit)
+    old = MarianMTModel.from_pretrained(marian)
+    old.final_logits_bias.zero_()
+    old.save_pretrained(cache / "snapshots" / ("b" * 40))
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+    return "someone/teacher"
+
+
+def test_a_revision_of_the_teacher_can_be_chosen(hub_teacher, tmp_path, capsys):
+    write_corpus(tmp_path, count=6)
+    distil(hub_teacher, tmp_path, "main.jsonl", *FAST)
+    distil(hub_teacher, tmp_path, "old.jsonl", *FAST, "--teacher-revision", "old")
+
+    code = distil(hub_teacher, tmp_path, "old.jsonl", *FAST)
+
+    main_rows, old_rows = (rows_of(tmp_path / f"{name}.jsonl") for name in ("main", "old"))
+    facts = json.loads(old_rows[0]["settings"])
+    assert [row["score"] for row in main_rows] != [row["score"] for row in old_rows]
+    assert (facts["teacher"], facts["teacher_digest"]) == (hub_teacher, "b" * 40)
+    assert facts["settings"]["teacher_revision"] == "old"
+    assert json.loads(main_rows[0]["settings"])["teacher_digest"] == "a" * 40
+    assert code == 2
+    assert "exists already" in capsys.readouterr().err
 
 
 def test_t5_with_several_translations_and_the_raw_pair(t5, tmp_path):
@@ -216,17 +197,37 @@ def test_students_can_train_on_either_format(marian, tmp_path):
 def test_a_finished_output_is_left_as_it_is(marian, tmp_path, capsys):
     write_corpus(tmp_path)
     distil(marian, tmp_path, "out.jsonl", *FAST)
-    before = (tmp_path / "out.jsonl").stat()
+    before, said = (tmp_path / "out.jsonl").stat(), capsys.readouterr().err
     (tmp_path / "out.jsonl.parts").mkdir()  # as if killed before it was removed
-    capsys.readouterr()
 
     code = distil(marian, tmp_path, "out.jsonl", *FAST)
 
-    assert code == 0
-    assert "was there already" in capsys.readouterr().out
+    captured = capsys.readouterr()
+    assert code == 1
+    assert "was there already" in captured.out
+    assert captured.err == said  # overlong lines are named again
     after = (tmp_path / "out.jsonl").stat()
     assert (after.st_ino, after.st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
     assert not (tmp_path / "out.jsonl.parts").exists()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="opens no folders")
+def test_the_output_is_on_the_disk_before_the_parts_are_removed(marian, tmp_path, monkeypatch):
+    write_corpus(tmp_path, count=6)
+    output, parts = tmp_path / "out.jsonl", tmp_path / "out.jsonl.parts"
+    synced = []
+    original = os.fsync
+
+    def recorded(number: int) -> None:
+        is_folder = stat.S_ISDIR(os.fstat(number).st_mode)
+        synced.append((is_folder, output.exists(), parts.exists()))
+        original(number)
+
+    monkeypatch.setattr(os, "fsync", recorded)
+
+    distil(marian, tmp_path, "out.jsonl", *FAST)
+
+    assert synced[-2:] == [(False, False, True), (True, True, True)]  # the file, then its name
 
 
 def test_any_number_of_processes_gives_the_same_output(marian, tmp_path):
@@ -276,6 +277,7 @@ def test_a_bar_counts_the_lines(marian, tmp_path, monkeypatch, capsys):
         (("--target-language", "en"), "only with a multilingual tokenizer"),
         (("--max-length", "41"), "`max_length` must be at most 40, the positions that"),
         (("--device", "abacus"), "`device` must be one that torch knows"),
+        (("--teacher-revision", "v1"), "`teacher_revision` must be left out for a folder"),
     ],
     ids=lambda value: value[0] if isinstance(value, tuple) else "",
 )
@@ -324,7 +326,8 @@ PROGRAM = "from hf_nar.cli.main import main; raise SystemExit(main())"
 
 
 def start(command: list[str], folder: Path) -> psutil.Popen:
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+    threads = str(torch.get_num_threads())  # as here: a resume compares it
+    environment = {**os.environ, "OMP_NUM_THREADS": threads, "HF_HUB_OFFLINE": "1"}
     return psutil.Popen(command, cwd=folder, env=environment, stderr=subprocess.PIPE)
 
 

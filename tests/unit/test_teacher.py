@@ -4,7 +4,7 @@ import pytest
 import torch
 from conftest import tiny_sentences
 from tiny_teachers import ARCHITECTURES, new_teacher, save_teacher
-from transformers import MarianMTModel
+from transformers import AutoModelForSeq2SeqLM, AutoTokenizer, MarianMTModel
 
 from hf_nar.teacher import Teacher
 
@@ -113,6 +113,50 @@ def test_a_text_that_is_too_long_is_refused(tiny_tokenizer):
     assert teacher.max_source_tokens == 40
     with pytest.raises(ValueError, match="at most 40 tokens for this teacher; number 1 has"):
         teacher.translate(["Ein Hund.", "Hund " * 60])
+
+
+@pytest.mark.parametrize(
+    ("architecture", "tokenizer_limit", "limit"),
+    [("marian", None, 40), ("t5", 30, 30), ("t5", None, 256)],
+)
+def test_a_teacher_that_names_no_limit_is_not_cut_at_twenty_tokens(
+    tiny_tokenizer, architecture, tokenizer_limit, limit
+):
+    if tokenizer_limit:
+        tiny_tokenizer.model_max_length = tokenizer_limit
+    model = new_teacher(architecture, tiny_tokenizer, max_length=None)
+
+    Teacher(model, tiny_tokenizer)
+
+    encoded = tiny_tokenizer("Ein Hund.", return_tensors="pt")
+    ids = model.generate(**encoded, min_length=limit)  # no end token before
+    assert ids.shape == (1, limit)
+
+
+def test_a_limit_on_new_tokens_is_left_alone(tiny_tokenizer):
+    model = new_teacher("t5", tiny_tokenizer, max_length=None)
+    model.generation_config.max_new_tokens = 5
+
+    Teacher(model, tiny_tokenizer)
+
+    assert model.generation_config.max_length is None
+
+
+def test_no_code_of_a_folder_is_run_or_asked_about(tmp_path, tiny_tokenizer, monkeypatch):
+    folder = save_teacher(tmp_path / "teacher", "marian", tiny_tokenizer)
+    trusted = []
+    for loader in (AutoModelForSeq2SeqLM, AutoTokenizer):
+        original = loader.from_pretrained
+
+        def recorded(*args, original=original, **kwargs):
+            trusted.append(kwargs.get("trust_remote_code"))
+            return original(*args, **kwargs)
+
+        monkeypatch.setattr(loader, "from_pretrained", recorded)
+
+    Teacher.from_pretrained(folder, device="cpu")
+
+    assert trusted == [False, False]  # None would ask the user
 
 
 def test_a_teacher_is_loaded_from_its_folder(tmp_path, tiny_tokenizer):

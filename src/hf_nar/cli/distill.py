@@ -52,7 +52,10 @@ def distill(
     n_best: Annotated[int, typer.Option(help="Translations kept of each line.")] = 1,
     max_length: Annotated[
         int | None,
-        typer.Option(help="Longest translation, in tokens. [default: the teacher's own limit]"),
+        typer.Option(
+            help="Longest translation, in tokens. [default: the teacher's own limit, or else that "
+            "of its sources]"
+        ),
     ] = None,
     length_penalty: Annotated[
         float, typer.Option(help="Above 1 favours longer translations.")
@@ -66,6 +69,9 @@ def distill(
     prefix: Prefix = "",
     source_language: SourceLanguage = None,
     target_language: TargetLanguage = None,
+    teacher_revision: Annotated[
+        str | None, typer.Option(help="Branch, tag or commit of a Hub teacher.")
+    ] = None,
     mix_raw: Annotated[
         bool, typer.Option("--mix-raw", help="Keep the raw pair too, as a further row.")
     ] = False,
@@ -106,6 +112,7 @@ def distill(
         source_language=source_language,
         target_language=target_language,
         mix_raw=mix_raw,
+        teacher_revision=teacher_revision,
     )
     lines = DistillationInput(options)
     result = run(teacher, lines, output, settings, device, show_progress=sys.stderr.isatty())

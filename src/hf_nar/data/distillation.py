@@ -18,17 +18,26 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
+import torch
 from accelerate import PartialState
 from tqdm import tqdm
+from transformers.utils.hub import cached_file
 
 from hf_nar.auto import pick_device
 from hf_nar.data.distillation_input import DistillationInput
-from hf_nar.data.distillation_output import check_finished, check_suffix, line_rows, write_rows
-from hf_nar.data.distillation_parts import MANIFEST, Batch, Parts, Shard
+from hf_nar.data.distillation_output import (
+    check_finished,
+    check_suffix,
+    line_rows,
+    read_overlong,
+    write_rows,
+)
+from hf_nar.data.distillation_parts import MANIFEST, Batch, Parts, Shard, put_in_place
 from hf_nar.data.distillation_settings import DistillationSettings
 from hf_nar.teacher import Teacher
 
 SECONDS_BETWEEN_LOOKS = 0.5  # at what other processes have finished
+EXPORT = "export"  # how every training run calls its model's folder
 VERSIONS = ("hf-nar", "torch", "transformers", "tokenizers")
 TEACHER_FILES = (
     "*.safetensors",
@@ -54,7 +63,7 @@ class Distillation:
         is_main_process: Whether this process wrote it.
         limit: Longest source that the teacher takes, in tokens.
         overlong: Places, from 0, of the lines that have more: their target is empty. Known to the
-            main process when it writes the output.
+            main process.
     """
 
     lines: int
@@ -77,8 +86,8 @@ def distill(
     Start it in several processes to share the work, with `accelerate launch` or `torchrun`: shards
     of consecutive lines go to the processes in turn, whose nodes must share a file system. Batches
     depend on input and settings alone, so that a call after a kill gives the same text, with any
-    number of processes. Finished batches lie in the folder `OUTPUT.parts` until the last one is
-    there; then the output appears at once and whole.
+    number of processes of as many threads. Finished batches lie in the folder `OUTPUT.parts` until
+    the last one is there; then the output appears at once and whole.
 
     The output has the rows of `line_rows`, in the order of the input. A line without words has an
     empty target and no score; so has one that is too long for the teacher.
@@ -88,7 +97,8 @@ def distill(
         lines: What to translate.
         output: File to write, `.jsonl` or `.parquet`.
         settings: How.
-        device: Where; None takes the GPU of this process if there is one.
+        device: Where; None takes the GPU of this process if there is one. With several processes
+            it names a kind, such as "cuda", and each process takes its own.
         show_progress: Whether the main process shows a bar on standard error.
 
     Raises:
@@ -101,11 +111,17 @@ def distill(
         raise ValueError(
             "`mix_raw` needs raw targets, but the corpus has sources only. Leave it out."
         )
+    if settings.teacher_revision and Path(teacher).is_dir():
+        raise ValueError(
+            f"`teacher_revision` must be left out for a folder, and {teacher} is one; got "
+            f"{settings.teacher_revision!r}. Give the id of a model on the Hub."
+        )
     state = PartialState(cpu=pick_device(device).type == "cpu")
     loaded = Teacher.from_pretrained(
         teacher,
-        device=device or state.device,
+        device=pick_process_device(device, state.num_processes, state.device),
         dtype=settings.dtype,
+        revision=settings.teacher_revision,
         prefix=settings.prefix,
         source_language=settings.source_language,
         target_language=settings.target_language,
@@ -124,6 +140,7 @@ def distill(
         overlong = run.to_the_end(output, state, show_progress and state.is_main_process)
     elif state.is_main_process:
         shutil.rmtree(parts.folder, ignore_errors=True)  # killed before it could tidy up
+        overlong = read_overlong(output)
     return Distillation(
         lines=facts["lines"],
         was_there=was_there,
@@ -131,6 +148,29 @@ def distill(
         limit=loaded.max_source_tokens,
         overlong=overlong,
     )
+
+
+def pick_process_device(
+    device: str | None, num_processes: int, own: torch.device
+) -> str | torch.device:
+    """Return where a process translates.
+
+    Args:
+        device: What the user asks for, if anything.
+        num_processes: How many processes there are.
+        own: Where accelerate puts this one.
+
+    Raises:
+        ValueError: If all of several processes would translate on one GPU.
+    """
+    if num_processes == 1:
+        return device or own
+    if device and torch.device(device).index is not None:
+        raise ValueError(
+            f"`device` must have no number with several processes, since each takes its own GPU; "
+            f"got {device!r} for {num_processes}. Give cuda, or leave it out."
+        )
+    return own
 
 
 def _check_max_length(teacher: Teacher, settings: DistillationSettings) -> None:
@@ -281,7 +321,7 @@ class DistillationRun:
         overlong: list[int] = []
         temporary = self.parts.folder / f"whole{output.suffix}"
         write_rows(temporary, self._rows(overlong), self.facts)
-        temporary.replace(output)
+        put_in_place(temporary, output)
         shutil.rmtree(self.parts.folder)
         return overlong
 
@@ -308,20 +348,32 @@ def describe_run(
     """Return where the translations come from; a change of any of it means another corpus."""
     digest, count = lines.measure(settings.mix_raw)
     if Path(name).is_dir():
-        weights = _folder_digest(Path(name))
+        weights, shown = _folder_digest(Path(name)), _folder_name(Path(name))
     else:
-        weights = str(teacher.model.config._commit_hash)
+        weights, shown = _commit(name, settings.teacher_revision), name
     return {
-        "teacher": name,
+        "teacher": shown,
         "teacher_digest": weights,
         "input_digest": digest,
         "lines": count,
         "settings": dataclasses.asdict(settings),
         "environment": {
             "device": teacher.model.device.type,
+            "threads": torch.get_num_threads(),  # sums of floats depend on it
             **{package: version(package) for package in VERSIONS},
         },
     }
+
+
+def _commit(hub_id: str, revision: str | None) -> str:
+    """Return the commit of a model on the Hub: the library's cache has a folder for each."""
+    return Path(str(cached_file(hub_id, "config.json", revision=revision))).parent.name
+
+
+def _folder_name(folder: Path) -> str:
+    """Return what tells a teacher from others, without the place where it lies."""
+    folder = folder.resolve()
+    return f"{folder.parent.name}/{EXPORT}" if folder.name == EXPORT else folder.name
 
 
 def _folder_digest(folder: Path) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Any
 import pyarrow
 from pyarrow import parquet
 
-from hf_nar.data.distillation_parts import describe_difference
+from hf_nar.data.distillation_parts import describe_other_run
 from hf_nar.teacher import Hypothesis
 
 ROWS_AT_ONCE = 50_000  # kept in memory, and a row group of Parquet
@@ -68,7 +67,7 @@ def line_rows(
 
 
 def write_rows(file: Path, rows: Iterable[Mapping[str, Any]], facts: Mapping[str, Any]) -> None:
-    """Write all rows to a file, `.jsonl` or `.parquet`; when this returns, it is on the disk.
+    """Write all rows to a file, `.jsonl` or `.parquet`.
 
     Args:
         file: The file.
@@ -96,8 +95,6 @@ def write_rows(file: Path, rows: Iterable[Mapping[str, Any]], facts: Mapping[str
             chunk = list(islice(iterator, ROWS_AT_ONCE))
         if writer:
             writer.close()
-        stream.flush()
-        os.fsync(stream.fileno())
 
 
 def check_finished(output: Path, facts: Mapping[str, Any]) -> bool:
@@ -105,7 +102,7 @@ def check_finished(output: Path, facts: Mapping[str, Any]) -> bool:
 
     Args:
         output: The file.
-        facts: What it should come from; other versions or another device do not matter.
+        facts: What it should come from; its environment does not matter.
 
     Raises:
         ValueError: If it exists and comes from elsewhere.
@@ -115,7 +112,7 @@ def check_finished(output: Path, facts: Mapping[str, Any]) -> bool:
         return False
     try:
         found = _read_facts(output)
-        difference = describe_difference(
+        difference = describe_other_run(
             {**found, "environment": None}, {**facts, "environment": None}
         )
     except (ValueError, KeyError, TypeError):  # pyarrow's errors are ValueErrors
@@ -126,6 +123,31 @@ def check_finished(output: Path, facts: Mapping[str, Any]) -> bool:
             f"file."
         )
     return True
+
+
+def read_overlong(output: Path) -> list[int]:
+    """Return the lines of a finished output that were too long for the teacher.
+
+    They have words, but not even an empty translation with a score.
+
+    Raises:
+        OSError: If the output cannot be read.
+    """
+    return [
+        int(row["line"])
+        for row in _read_rows(output)
+        if row["origin"] == "teacher" and row["score"] is None and row["source"].strip()
+    ]
+
+
+def _read_rows(output: Path) -> Iterator[dict[str, Any]]:
+    if output.suffix == ".parquet":
+        with parquet.ParquetFile(output) as file:
+            for batch in file.iter_batches(columns=["source", "score", "line", "origin"]):
+                yield from batch.to_pylist()
+    else:
+        with output.open("rb") as stream:
+            yield from map(json.loads, stream)
 
 
 def _read_facts(output: Path) -> dict[str, Any]:

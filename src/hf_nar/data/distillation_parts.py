@@ -78,7 +78,7 @@ class Parts:
         if not file.is_file():
             return
         try:
-            difference = describe_difference(json.loads(file.read_bytes()), self.facts)
+            difference = describe_other_run(json.loads(file.read_bytes()), self.facts)
         except ValueError:
             difference = f"{MANIFEST} there is damaged"
         if difference:
@@ -98,7 +98,7 @@ class Parts:
         self.folder.mkdir(parents=True, exist_ok=True)
         temporary = self.folder / f"{MANIFEST}.new"
         temporary.write_text(json.dumps(self.facts, indent=2), encoding="utf-8")
-        temporary.replace(self.folder / MANIFEST)
+        put_in_place(temporary, self.folder / MANIFEST)
 
     def complete(self) -> set[int]:
         """Return the numbers of the complete shards."""
@@ -187,6 +187,38 @@ class Shard:
                 f"and call the command again."
             ) from error
         self.batches.append(batch)
+
+
+def put_in_place(temporary: Path, file: Path) -> None:
+    """Give a file its final name, in place of an older one; when this returns, it is on the disk.
+
+    Args:
+        temporary: The file, in the same file system.
+        file: Its final name.
+
+    Raises:
+        OSError: If it cannot be written.
+    """
+    with temporary.open("r+b") as stream:
+        os.fsync(stream.fileno())
+    temporary.replace(file)
+    if sys.platform == "win32":  # opens no folders
+        return
+    folder = os.open(file.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def describe_other_run(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
+    """Return in words the first fact that makes two runs differ, or nothing.
+
+    The same teacher may lie in another folder than before: its digest decides, not its name.
+    """
+    if old.get("teacher_digest") == new.get("teacher_digest"):
+        new = {**new, "teacher": old.get("teacher")}
+    return describe_difference(old, new)
 
 
 def describe_difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:

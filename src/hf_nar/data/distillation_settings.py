@@ -14,7 +14,7 @@ class DistillationSettings:
         beams: Beams of the search; 1 is greedy.
         n_best: Translations kept of each line, at most `beams`.
         max_length: Longest translation, in tokens with the special ones; None takes the teacher's
-            own limit.
+            own limit, or what `Teacher` gives one that has none.
         length_penalty: Exponent of the length by which the score of a beam is divided: above 1
             favours longer translations.
         tokens_per_batch: Size of a batch: lines, times tokens of the longest source, times beams.
@@ -24,6 +24,7 @@ class DistillationSettings:
         source_language: Code that a multilingual tokenizer is told.
         target_language: Code that the translation is made to start with.
         mix_raw: Whether to keep the raw pair after the teacher's.
+        teacher_revision: Branch, tag or commit of a teacher on the Hub; None takes its main branch.
 
     Raises:
         ValueError: If a number is out of its range.
@@ -39,6 +40,7 @@ class DistillationSettings:
     source_language: str | None = None
     target_language: str | None = None
     mix_raw: bool = False
+    teacher_revision: str | None = None
 
     def __post_init__(self) -> None:
         for name, least in {

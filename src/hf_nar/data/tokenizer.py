@@ -6,6 +6,7 @@ A SentencePiece model is trained once and converted once. The folder then loads 
 
 from __future__ import annotations
 
+import copy
 import io
 import json
 import random
@@ -145,11 +146,16 @@ def convert_sentencepiece(model_file: str | Path) -> PreTrainedTokenizerFast:
 def save_tokenizer(tokenizer: PreTrainedTokenizerFast, output: str | Path) -> None:
     """Save a fast tokenizer so that transformers 4 can load it too.
 
+    The padding and truncation of its last call are left out: the files do not depend on them.
+
     Args:
-        tokenizer: Tokenizer to save.
+        tokenizer: Tokenizer to save; it stays as it is.
         output: Folder to write.
     """
-    tokenizer.save_pretrained(output)
+    saved = copy.deepcopy(tokenizer)
+    saved.backend_tokenizer.no_padding()
+    saved.backend_tokenizer.no_truncation()
+    saved.save_pretrained(output)
     config_file = Path(output) / "tokenizer_config.json"
     config = json.loads(config_file.read_text(encoding="utf-8"))
     # Version 5 writes its new name `TokenizersBackend`, but still knows the old one.

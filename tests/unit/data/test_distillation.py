@@ -1,24 +1,24 @@
 import json
+import os
+import stat
 import sys
 
 import datasets
 import pytest
-from pyarrow import parquet
+import torch
 
-from hf_nar.data.distillation import plan_batches
+from hf_nar.data.distillation import pick_process_device, plan_batches
 from hf_nar.data.distillation_input import DistillationInput
-from hf_nar.data.distillation_output import (
-    METADATA_KEY,
-    check_finished,
-    check_suffix,
-    line_rows,
-    write_rows,
-)
 from hf_nar.data.distillation_parts import Batch, Parts, describe_difference
 from hf_nar.data.distillation_settings import DistillationSettings
 from hf_nar.teacher import Hypothesis
 
-FACTS = {"teacher": "t", "settings": {"beams": 4}, "environment": {"torch": "2"}}
+FACTS = {
+    "teacher": "t",
+    "teacher_digest": "0",
+    "settings": {"beams": 4},
+    "environment": {"torch": "2", "threads": 1},
+}
 
 
 def batch(*lines: int) -> Batch:
@@ -59,6 +59,26 @@ def test_a_line_longer_than_the_budget_goes_alone():
 
 def test_lines_that_are_not_translated_come_first_and_cost_nothing():
     assert plan_batches([0, 5, 0, 5], tokens=5) == [[0, 2], [1], [3]]
+
+
+# Processes
+
+
+@pytest.mark.parametrize("device", [None, "cuda"])
+def test_each_of_several_processes_takes_its_own_gpu(device):
+    own = torch.device("cuda:1")
+
+    assert pick_process_device(device, 2, own) == own
+
+
+def test_one_process_takes_the_device_that_it_is_told():
+    assert pick_process_device("cuda:1", 1, torch.device("cuda:0")) == "cuda:1"
+    assert pick_process_device(None, 1, torch.device("cuda:0")) == torch.device("cuda:0")
+
+
+def test_several_processes_cannot_share_a_numbered_gpu():
+    with pytest.raises(ValueError, match=r"no number with several processes.*got 'cuda:0' for 2"):
+        pick_process_device("cuda:0", 2, torch.device("cuda:1"))
 
 
 # Settings
@@ -280,6 +300,37 @@ def test_parts_of_another_run_are_refused(parts, tmp_path):
     assert json.loads((parts.folder / "manifest.json").read_text()) == FACTS
 
 
+def test_parts_of_another_number_of_threads_are_refused(parts, tmp_path):
+    other = Parts(tmp_path / "out.jsonl", {**FACTS, "environment": {"torch": "2", "threads": 8}})
+
+    with pytest.raises(ValueError, match="`threads` was 1 and is now 8"):
+        other.check()
+
+
+def test_a_teacher_that_was_moved_is_the_same_one(parts, tmp_path):
+    Parts(tmp_path / "out.jsonl", {**FACTS, "teacher": "elsewhere"}).check()
+
+    with pytest.raises(ValueError, match="`teacher_digest` was '0' and is now '1'"):
+        Parts(tmp_path / "out.jsonl", {**FACTS, "teacher_digest": "1"}).check()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="opens no folders")
+def test_the_manifest_is_on_the_disk_before_it_counts(tmp_path, monkeypatch):
+    manifest = tmp_path / "out.jsonl.parts/manifest.json"
+    synced = []
+    original = os.fsync
+
+    def recorded(number: int) -> None:
+        synced.append((stat.S_ISDIR(os.fstat(number).st_mode), manifest.exists()))
+        original(number)
+
+    monkeypatch.setattr(os, "fsync", recorded)
+
+    Parts(tmp_path / "out.jsonl", FACTS).prepare()
+
+    assert synced == [(False, False), (True, True)]  # the file, then the folder with its name
+
+
 def test_a_damaged_manifest_is_refused(parts):
     (parts.folder / "manifest.json").write_text("{")
 
@@ -291,77 +342,3 @@ def test_a_difference_is_found_in_depth():
     assert describe_difference(FACTS, FACTS) == ""
     assert describe_difference({"a": {"b": 1}}, {"a": {"b": None}}) == "`b` was 1 and is now None"
     assert describe_difference({"a": 1}, {"b": 1}) == "`a` was 1 and is now None"
-
-
-# Output
-
-
-def rows_of(mix_raw: bool) -> list[dict]:
-    best = [Hypothesis("A.", -0.1234567), Hypothesis("B.", -2.0)]
-    return [
-        *line_rows(0, ("a", "x"), best, "t", mix_raw),
-        *line_rows(1, (" ", "y"), [], "t", mix_raw),
-    ]
-
-
-def test_a_line_has_a_row_for_each_translation_best_first():
-    rows = rows_of(mix_raw=False)
-
-    assert [(row["line"], row["rank"], row["target"], row["score"]) for row in rows] == [
-        (0, 0, "A.", -0.12346),
-        (0, 1, "B.", -2.0),
-        (1, 0, "", None),
-    ]
-    assert {row["origin"] for row in rows} == {"teacher"}
-
-
-def test_the_raw_pair_follows_the_teachers():
-    rows = rows_of(mix_raw=True)
-
-    assert [(row["origin"], row["source"], row["target"]) for row in rows] == [
-        ("teacher", "a", "A."),
-        ("teacher", "a", "B."),
-        ("raw", "a", "x"),
-        ("teacher", " ", ""),
-        ("raw", " ", "y"),
-    ]
-    assert (rows[2]["score"], rows[2]["rank"], rows[2]["teacher"]) == (None, None, None)
-
-
-@pytest.mark.parametrize("suffix", ["jsonl", "parquet"])
-def test_an_output_says_where_it_comes_from(tmp_path, suffix):
-    output = tmp_path / f"out.{suffix}"
-    assert not check_finished(output, FACTS)
-
-    write_rows(output, rows_of(mix_raw=False), FACTS)
-
-    assert check_finished(output, FACTS)
-    assert check_finished(output, {**FACTS, "environment": {"torch": "3"}})
-    with pytest.raises(ValueError, match="exists already, and `teacher` was 't' and is now 'u'"):
-        check_finished(output, {**FACTS, "teacher": "u"})
-
-
-def test_parquet_has_its_origin_in_the_metadata_too(tmp_path):
-    write_rows(tmp_path / "out.parquet", rows_of(mix_raw=False), FACTS)
-
-    table = parquet.read_table(tmp_path / "out.parquet")
-
-    assert json.loads(table.schema.metadata[METADATA_KEY]) == FACTS
-    assert json.loads(table["settings"][0].as_py()) == FACTS
-    assert table["settings"][1:].to_pylist() == [None, None]
-
-
-@pytest.mark.parametrize("content", [b"", b"Hallo\n", b"{}\n", b'{"settings": null}\n', b"[]\n"])
-@pytest.mark.parametrize("suffix", ["jsonl", "parquet"])
-def test_a_file_of_someone_else_is_never_written_over(tmp_path, content, suffix):
-    output = tmp_path / f"out.{suffix}"
-    output.write_bytes(content)
-
-    with pytest.raises(ValueError, match="exists already, and it was not made by this command"):
-        check_finished(output, FACTS)
-
-
-@pytest.mark.parametrize("name", ["out", "out.json", "out.jsonl.gz"])
-def test_another_suffix_is_refused(tmp_path, name):
-    with pytest.raises(ValueError, match=r"`output` must end in .jsonl or .parquet"):
-        check_suffix(tmp_path / name)

@@ -7,7 +7,7 @@ import pytest
 import sentencepiece
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-from hf_nar.data.tokenizer import convert_sentencepiece, train_tokenizer
+from hf_nar.data.tokenizer import convert_sentencepiece, save_tokenizer, train_tokenizer
 
 WORDS = [
     ["the", "cat", "sat", "on", "a", "mat", "while", "two", "small", "dogs", "ran"],
@@ -167,6 +167,28 @@ def test_the_folder_names_a_class_that_every_version_knows(trained):
     assert config["tokenizer_class"] == "PreTrainedTokenizerFast"
     assert config["model_input_names"] == ["input_ids", "attention_mask"]
     assert isinstance(AutoTokenizer.from_pretrained(trained), PreTrainedTokenizerFast)
+
+
+def test_saved_files_do_not_depend_on_the_last_call(trained, tmp_path):
+    tokenizer = AutoTokenizer.from_pretrained(trained)
+    save_tokenizer(tokenizer, tmp_path / "before")
+    tokenizer(["the cat", "a"], padding=True, truncation=True, max_length=2)
+    padding, truncation = (
+        tokenizer.backend_tokenizer.padding,
+        tokenizer.backend_tokenizer.truncation,
+    )
+
+    save_tokenizer(tokenizer, tmp_path / "after")
+
+    names = sorted(file.name for file in (tmp_path / "before").iterdir())
+    assert "tokenizer.json" in names
+    for name in names:
+        before, after = (tmp_path / when / name for when in ("before", "after"))
+        assert after.read_bytes() == before.read_bytes()
+    assert padding
+    assert truncation
+    assert tokenizer.backend_tokenizer.padding == padding
+    assert tokenizer.backend_tokenizer.truncation == truncation
 
 
 def test_training_again_gives_the_same_files(trained, tmp_path):
