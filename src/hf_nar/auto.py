@@ -15,6 +15,7 @@ from transformers import (
     PreTrainedConfig,
     PreTrainedTokenizerBase,
 )
+from transformers.utils.hub import cached_file
 
 from hf_nar.remote_code.configuration_lanmt import LaNMTConfig
 from hf_nar.remote_code.modeling_lanmt import LaNMTForConditionalGeneration
@@ -106,6 +107,11 @@ def check_model_type(name: str, revision: str | None) -> None:
             f"The model must be one of hf_nar's ({', '.join(model_types())}), but {name} is "
             f"{model_type!r}. Load it with transformers itself."
         )
+
+
+def hub_commit(hub_id: str, revision: str | None) -> str:
+    """Return the commit of a model on the Hub: the library's cache has a folder for each."""
+    return Path(str(cached_file(hub_id, "config.json", revision=revision))).parent.name
 
 
 def load_model(name: str, dtype: str | torch.dtype, revision: str | None) -> Any:

@@ -21,9 +21,8 @@ from typing import Any
 import torch
 from accelerate import PartialState
 from tqdm import tqdm
-from transformers.utils.hub import cached_file
 
-from hf_nar.auto import pick_device
+from hf_nar.auto import hub_commit, pick_device
 from hf_nar.data.distillation_input import DistillationInput
 from hf_nar.data.distillation_output import (
     check_finished,
@@ -350,7 +349,7 @@ def describe_run(
     if Path(name).is_dir():
         weights, shown = _folder_digest(Path(name)), _folder_name(Path(name))
     else:
-        weights, shown = _commit(name, settings.teacher_revision), name
+        weights, shown = hub_commit(name, settings.teacher_revision), name
     return {
         "teacher": shown,
         "teacher_digest": weights,
@@ -363,11 +362,6 @@ def describe_run(
             **{package: version(package) for package in VERSIONS},
         },
     }
-
-
-def _commit(hub_id: str, revision: str | None) -> str:
-    """Return the commit of a model on the Hub: the library's cache has a folder for each."""
-    return Path(str(cached_file(hub_id, "config.json", revision=revision))).parent.name
 
 
 def _folder_name(folder: Path) -> str:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 import torch
 
+from hf_nar.auto import hub_commit
 from hf_nar.evaluation.model_identity import model_identity
 from hf_nar.evaluation.quality import example_traces
 from hf_nar.evaluation.results import environment
@@ -101,7 +103,7 @@ class ModelCandidate:
         is_ours = isinstance(system, Translator)
         first = (sentences.sources or [])[:1]
         traces: list[TranslationTrace] = example_traces(outputs[-1].translations.traces)
-        revision = getattr(config, "_commit_hash", None)  # transformers sets it for Hub models only
+        revision = None if Path(self.name).is_dir() else hub_commit(self.name, None)
         return {
             "environment": environment(system.model.device),
             "family": str(config.model_type),

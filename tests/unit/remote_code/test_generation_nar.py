@@ -81,6 +81,7 @@ def test_no_iteration_gives_the_first_draft_of_forward(model):
     [
         ({"num_refinement_iterations": 0}, {"num_refinement_iterations": 1}),
         ({"collapse_repeats": False}, {"collapse_repeats": True}),
+        ({"extra_length": 3}, {"extra_length": 0}),
         ({"max_length": 4}, {"max_length": 30}),
         ({"max_new_tokens": 4}, {"max_new_tokens": 30}),
         ({"stop_early": False, "max_length": 2}, {"stop_early": True, "max_length": 2}),
@@ -95,6 +96,22 @@ def test_every_knob_changes_something(model, knobs, other):
 
     same_tokens = first.sequences.tolist() == second.sequences.tolist()
     assert not (same_tokens and first.iterations.tolist() == second.iterations.tolist())
+
+
+def test_an_extra_length_is_added_to_predicted_lengths_only(model):
+    source = batch_of(9, 12, 5)
+    source[2, :] = PAD
+    fixed = {"num_refinement_iterations": 0, "collapse_repeats": False, "max_length": 30}
+
+    def lengths(**knobs):
+        output = model.generate(source, **fixed, **knobs, return_dict_in_generate=True)
+        return output.lengths.tolist()
+
+    plain = lengths()
+    assert lengths(extra_length=2) == [plain[0] + 2, plain[1] + 2, 1]
+    assert lengths(extra_length=-99) == [1, 1, 1]
+    known = torch.tensor([4, 5, 6])
+    assert lengths(extra_length=2, target_lengths=known) == [4, 5, 6]
 
 
 @pytest.mark.parametrize(
@@ -116,6 +133,8 @@ def test_every_knob_changes_something(model, knobs, other):
         ({"num_refinement_iterations": 1.5}, "`num_refinement_iterations` must be an integer"),
         ({"max_length": 4.5}, "`max_length` must be an integer"),
         ({"collapse_repeats": "no"}, "`collapse_repeats` must be True or False"),
+        ({"extra_length": 1.5}, "`extra_length` must be an integer"),
+        ({"extra_length": True}, "`extra_length` must be an integer"),
         ({"stop_early": 0}, "`stop_early` must be True or False"),
         ({"eos_token_id": 9}, "`eos_token_id` must be the one that the model was trained with, 2"),
         ({"output_attentions": True}, "`output_attentions` has no meaning"),
