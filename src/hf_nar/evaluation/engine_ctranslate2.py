@@ -18,9 +18,6 @@ from transformers import AutoTokenizer, PreTrainedConfig
 from hf_nar.evaluation.engines import SystemSpec
 from hf_nar.teacher import Teacher
 
-DEFAULT_LIMIT = (
-    256  # tokens with the start token, where the teacher's generation config says nothing
-)
 TOKENIZER = "tokenizer"  # folder in the converted one
 FACTS_FILE = "teacher.json"  # what the converted network does not tell
 
@@ -117,9 +114,10 @@ def convert(name: str, folder: Path, precision: str) -> None:
             f"CTranslate2 cannot convert a {type(model).__name__} such as {name}: {error}. {advice}"
         ) from error
     teacher.tokenizer.save_pretrained(folder / TOKENIZER)
+    limits = model.generation_config  # `Teacher` sees to it that one of the two is set
     facts = {
         "parameters": model.num_parameters(),
-        "max_length": (model.generation_config.max_length or DEFAULT_LIMIT) - 1,  # a start token
+        "max_length": limits.max_new_tokens or limits.max_length - 1,  # less the start token
     }
     (folder / FACTS_FILE).write_text(json.dumps(facts), encoding="utf-8")
 
