@@ -22,7 +22,13 @@ SIZES = (
     "max_target_length",
     "max_length_offset",
 )
-SHARES = ("dropout", "activation_dropout", "attention_dropout", "label_smoothing")
+SHARES = (
+    "dropout",
+    "activation_dropout",
+    "attention_dropout",
+    "label_smoothing",
+    "posterior_noise",
+)
 RATES = (*SHARES, "length_transform_std", "std_floor", "kl_budget", "init_std")
 
 
@@ -57,6 +63,8 @@ class LaNMTConfig(PreTrainedConfig):
         kl_budget: KL divergence of one source position, in nats, under which it is not
             penalised. A training loop may pass another value to `forward`.
         label_smoothing: Probability taken from the reference token in training.
+        posterior_noise: Share of the target words, at most, that the posterior is shown as others
+            in training; see `replace_words`.
         share_embeddings: Whether source and target use one embedding table.
         tie_word_embeddings: Whether the output layer reuses the target embeddings.
         init_std: Standard deviation of a new embedding; 0 stands for `d_model ** -0.5`.
@@ -104,6 +112,7 @@ class LaNMTConfig(PreTrainedConfig):
     std_floor: float = 1e-3
     kl_budget: float = 1.0
     label_smoothing: float = 0.1
+    posterior_noise: float = 0.0
     share_embeddings: bool = True
     tie_word_embeddings: bool = True
     init_std: float = 0.0

@@ -15,6 +15,7 @@ NAR_KNOBS: dict[str, Any] = {
     "num_refinement_iterations": 1,
     "stop_early": True,
     "collapse_repeats": True,
+    "extra_length": 0,
 }
 LENGTH_KNOBS = ("max_new_tokens", "max_length")
 OUR_KNOBS = (*NAR_KNOBS, *LENGTH_KNOBS, "return_dict_in_generate")
@@ -56,7 +57,7 @@ NEUTRAL_VALUES: dict[str, Any] = {
 HARMLESS_KNOBS = ("use_cache", "transformers_version", "_from_model_config")
 HINTS = {
     "More work for a better translation is `num_refinement_iterations`.": ("num_beams",),
-    "The length is predicted; `max_length` limits it.": (
+    "The length is predicted; `max_length` limits it, `extra_length` adds to it.": (
         "min_length",
         "min_new_tokens",
         "length_penalty",
@@ -81,6 +82,8 @@ class DecodingKnobs:
         num_refinement_iterations: Iterations at most.
         stop_early: Whether a row whose draft repeats is left as it is.
         collapse_repeats: Whether a token that equals the one before it is dropped at the end.
+        extra_length: Tokens added to each predicted length; may be negative. Dropping repeats
+            shortens translations, and the authors of LaNMT add to the length in later code, too.
         max_length: Longest translation in tokens with the end token; None has no limit.
         return_dict_in_generate: Whether scores, lengths, iterations and drafts are returned.
     """
@@ -89,6 +92,7 @@ class DecodingKnobs:
     num_refinement_iterations: int
     stop_early: bool
     collapse_repeats: bool
+    extra_length: int
     max_length: int | None
     return_dict_in_generate: bool
 
@@ -122,6 +126,10 @@ class DecodingKnobs:
         for name in ("stop_early", "collapse_repeats", "return_dict_in_generate"):
             if not isinstance(values[name], bool):
                 raise ValueError(f"`{name}` must be True or False, got {values[name]!r}.")
+        if type(values["extra_length"]) is not int:
+            raise ValueError(
+                f"`extra_length` must be an integer, in tokens, got {values['extra_length']!r}."
+            )
         limits = [layer.get(name) for layer in layers for name in LENGTH_KNOBS]
         return cls(max_length=_first(limits, None), **values)
 

@@ -118,6 +118,7 @@ class NARGenerationMixin(GenerationMixin):
                 not be predicted; and knobs that override the config:
                 `num_refinement_iterations`, `refinement` (a name in `model.refinements`),
                 `stop_early` (False refines a draft that repeats, too), `collapse_repeats`,
+                `extra_length` (tokens added to each predicted length),
                 `max_length` or `max_new_tokens` (target tokens with the end token),
                 `return_dict_in_generate`.
 
@@ -144,7 +145,7 @@ class NARGenerationMixin(GenerationMixin):
         source_inputs = self._source_inputs(inputs, kwargs)
         knobs = self.resolve_knobs(kwargs, generation_config)
         strategy = self.build_strategy(knobs)
-        source = self.encode(**source_inputs)
+        source = self.encode(**source_inputs, extra_length=knobs.extra_length)
         draft = strategy.draft(self, source)
         refined = refine_until_finished(strategy, self, source, draft)
         state, pad = refined.state, self.pad_token_id

@@ -1,7 +1,8 @@
-"""Training terms as pure functions. Each is a sum in nats; the caller chooses the divisor."""
+"""Training terms as functions. Each loss is a sum in nats; the caller chooses the divisor."""
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 from torch.nn import functional
 
@@ -46,3 +47,23 @@ def length_loss_sum(length_logits: Tensor, target_class: Tensor) -> Tensor:
         target_class: `[batch]`.
     """
     return functional.cross_entropy(length_logits.float(), target_class, reduction="sum")
+
+
+def replace_words(tokens: Tensor, is_word: Tensor, share: float) -> Tensor:
+    """Return targets in which random words stand in the place of some, each a word of the batch.
+
+    Frequent words come in often, as they do in a wrong draft. Zhu et al. 2022 (NAACL, "Consistency
+    Regularization Optimized Variational Framework") noise what LaNMT's posterior sees, too.
+
+    Args:
+        tokens: `[batch, target_len]`.
+        is_word: True on what may be replaced and may replace, `[batch, target_len]`.
+        share: Probability of each word to be replaced, at most: a draw that is no word changes
+            nothing.
+    """
+    if not share:
+        return tokens
+    drawn = torch.randint(tokens.numel(), tokens.shape, device=tokens.device)
+    chosen = torch.rand(tokens.shape, device=tokens.device) < share
+    chosen &= is_word & is_word.flatten()[drawn]
+    return torch.where(chosen, tokens.flatten()[drawn], tokens)

@@ -18,7 +18,13 @@ from .generation_nar import NARGenerationMixin
 from .latent_gaussian import DiagonalGaussian
 from .layers_nar import CrossEncoder, Encoder, KeysAndValues, sinusoidal_positions
 from .length_predictor import LengthPredictor, LengthTransform
-from .losses_nar import IGNORED_LABEL, budgeted_kl_sum, length_loss_sum, word_loss_sum
+from .losses_nar import (
+    IGNORED_LABEL,
+    budgeted_kl_sum,
+    length_loss_sum,
+    replace_words,
+    word_loss_sum,
+)
 from .refinement_delta_posterior import DeltaPosterior
 from .refinement_state import real_positions
 
@@ -68,6 +74,7 @@ class EncodedSource:
         is_empty: True for rows with no token but special ones, `[batch]`.
         decoder_memory: Keys and values of the states for each decoder layer.
         target_lengths: Lengths to use instead of predicted ones, in tokens, `[batch]`.
+        extra_length: Tokens added to each predicted length.
     """
 
     embeddings: Tensor
@@ -77,6 +84,7 @@ class EncodedSource:
     is_empty: Tensor
     decoder_memory: tuple[KeysAndValues, ...]
     target_lengths: Tensor | None = None
+    extra_length: int = 0
 
     @property
     def lengths(self) -> Tensor:
@@ -195,6 +203,7 @@ class LaNMTForConditionalGeneration(NARGenerationMixin, PreTrainedModel):
         input_ids: Tensor,
         attention_mask: Tensor | None = None,
         target_lengths: Tensor | None = None,
+        extra_length: int = 0,
     ) -> EncodedSource:
         """Encode the source once.
 
@@ -204,6 +213,7 @@ class LaNMTForConditionalGeneration(NARGenerationMixin, PreTrainedModel):
                 all that is not padding is real.
             target_lengths: Known target lengths, in tokens with the end token, `[batch]`; where
                 they are not given, they are predicted.
+            extra_length: Tokens added to each predicted length.
 
         Raises:
             ValueError: If the source is longer than the model was made for, or empty.
@@ -218,7 +228,9 @@ class LaNMTForConditionalGeneration(NARGenerationMixin, PreTrainedModel):
         wide_mask = self._attention_mask(embeddings, mask)
         states = self.prior(embeddings, wide_mask)
         memory = self.decoder.project_memory(states)
-        return EncodedSource(embeddings, states, mask, wide_mask, is_empty, memory, target_lengths)
+        return EncodedSource(
+            embeddings, states, mask, wide_mask, is_empty, memory, target_lengths, extra_length
+        )
 
     def _special_ids(self, device: torch.device) -> Tensor:
         """Return the ids of tokens that are no words."""
@@ -277,13 +289,15 @@ class LaNMTForConditionalGeneration(NARGenerationMixin, PreTrainedModel):
     def predict_length(self, latent: Tensor, source: EncodedSource) -> Tensor:
         """Return the most likely target lengths, in tokens with the end token, `[batch]`.
 
-        They are at most `max_target_length`; a source without words has a target of length 1.
+        The source's `extra_length` is added to them. They are at least 1 and at most
+        `max_target_length`; a source without words has a target of length 1.
         """
         if source.target_lengths is not None:
             return source.target_lengths.clamp(max=self.config.max_target_length)
         logits = self._length_logits(self.latent_projection(latent), source)
         lengths = self.length_predictor.most_likely_length(logits, source.lengths)
-        return lengths.clamp(max=self.config.max_target_length).masked_fill(source.is_empty, 1)
+        lengths = (lengths + source.extra_length).clamp(1, self.config.max_target_length)
+        return lengths.masked_fill(source.is_empty, 1)
 
     def decode(self, latent: Tensor, lengths: Tensor, source: EncodedSource) -> Tensor:
         """Return logits `[batch, lengths.max(), vocab]` in which no special token can win.
@@ -301,8 +315,9 @@ class LaNMTForConditionalGeneration(NARGenerationMixin, PreTrainedModel):
         return self._allow_words_only(self.lm_head(hidden), lengths)
 
     def _allow_words_only(self, logits: Tensor, lengths: Tensor) -> Tensor:
+        """Change logits in place, as they are large and nobody else has them."""
         lowest = torch.finfo(logits.dtype).min
-        logits = logits.index_fill(-1, self._special_ids(logits.device), lowest)
+        logits[..., self._special_ids(logits.device)] = lowest
         rows = torch.arange(len(lengths), device=logits.device)
         logits[rows, lengths - 1] = lowest
         logits[rows, lengths - 1, self.config.eos_token_id] = 0.0
@@ -375,7 +390,11 @@ class LaNMTForConditionalGeneration(NARGenerationMixin, PreTrainedModel):
         tokens = labels.masked_fill(~target_mask, self.config.pad_token_id)
         lengths = target_mask.sum(-1)
         self._check_labels(labels)
-        posterior = self.infer_posterior(tokens, target_mask, source)
+        seen = tokens
+        if self.training:
+            is_word = target_mask & (tokens != self.config.eos_token_id)
+            seen = replace_words(tokens, is_word, self.config.posterior_noise)
+        posterior = self.infer_posterior(seen, target_mask, source)
         latent = posterior.sample() if self.training else posterior.mean
         projected = self.latent_projection(latent)
         logits = self.lm_head(self._decode_hidden(projected, target_mask, source))
