@@ -51,7 +51,7 @@ cards: $(STAMP) ## Write the model cards, the README's tables and its pictures a
 		--label "student of the teacher" --label "raw targets" \
 		--label teacher
 	$(BIN)/hf-nar plot pareto $(STUDENT)/results.json --output $(STUDENT)/pareto.svg
-	$(BIN)/hf-nar plot drafts $(STUDENT)/results.json --output $(STUDENT)/drafts.svg
+	$(BIN)/hf-nar plot drafts $(STUDENT)/results.json --sentence 3 --output $(STUDENT)/drafts.svg
 	$(BIN)/hf-nar plot latency training/results/base-cpu-lengths.json --output training/results/latency.svg
 
 clean: ## Remove the virtual environment, caches and builds
