@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from hf_nar.cli.called import CALLED
 from hf_nar.cli.quiet import quiet_libraries
 
 if TYPE_CHECKING:
@@ -126,7 +127,7 @@ def benchmark(
             "ratios": [asdict(ratio) for ratio in run.ratios],
             "overtakes": [asdict(found) for found in run.overtakings],
         }
-        write_results(output, "benchmark", model, sys.argv[1:], content)
+        write_results(output, "benchmark", model, CALLED.get(), content)
 
 
 def _check_call(

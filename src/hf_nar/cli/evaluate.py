@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
+from hf_nar.cli.called import CALLED
 from hf_nar.cli.options import SourceLanguage, TargetLanguage
 from hf_nar.cli.quiet import quiet_libraries
 
@@ -157,7 +158,7 @@ def evaluate(
             "target_file": target_file.name,
             "hypotheses_file": hypotheses.name if hypotheses else None,
         }
-        write_results(output, "quality", candidate.name, sys.argv[1:], {**files, **content})
+        write_results(output, "quality", candidate.name, CALLED.get(), {**files, **content})
 
 
 def _check_call(

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from hf_nar.cli.called import CALLED
 from hf_nar.cli.quiet import quiet_libraries
 
 
@@ -49,4 +49,4 @@ def landscape(
             "dtype": str(translator.model.dtype).removeprefix("torch."),
             **dataclasses.asdict(space),
         }
-        write_results(output, "latent_space", model, sys.argv[1:], content)
+        write_results(output, "latent_space", model, CALLED.get(), content)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from hf_nar.cli.called import CALLED
 from hf_nar.cli.quiet import quiet_libraries
 
 
@@ -56,4 +56,4 @@ def latency(
             "repeats": repeats,
             "rows": [dataclasses.asdict(row) for row in rows],
         }
-        write_results(output, "latency", model, sys.argv[1:], content)
+        write_results(output, "latency", model, CALLED.get(), content)

@@ -12,6 +12,7 @@ from typer.main import get_command
 
 from hf_nar import __version__
 from hf_nar.cli.benchmark import benchmark
+from hf_nar.cli.called import CALLED
 from hf_nar.cli.card import card
 from hf_nar.cli.distill import distill
 from hf_nar.cli.env import env
@@ -84,6 +85,7 @@ def main(argv: list[str] | None = None) -> int:
         The exit code.
     """
     arguments = (sys.argv[1:] if argv is None else argv) or ["--help"]
+    CALLED.set(tuple(arguments))
     debug = bool(os.environ.get("HF_NAR_DEBUG"))
     try:
         with get_command(app).make_context("hf-nar", list(arguments)) as context:
