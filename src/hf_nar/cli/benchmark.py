@@ -74,7 +74,10 @@ def benchmark(
         typer.Option(help="Measure each system's peak memory beyond the libraries' in a process."),
     ] = True,
     seed: Annotated[int, typer.Option(help="Of weights, words and order.")] = 1,
-    output: Annotated[Path | None, typer.Option(help="Results file to add to.")] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(help="Results file; replaces what this command wrote there before."),
+    ] = None,
 ) -> None:
     """Time our decoding and engines of an autoregressive teacher in turns, from text to text."""
     _check_call(model, teacher, source_file, target_file, random_init, length)

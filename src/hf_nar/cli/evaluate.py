@@ -82,7 +82,10 @@ def evaluate(
         int | None, typer.Option(min=1, help="Sentences at once. [default: 32]")
     ] = None,
     device: Annotated[str | None, typer.Option(help="Such as cpu or cuda.")] = None,
-    output: Annotated[Path | None, typer.Option(help="Results file to add to.")] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(help="Results file; replaces what this command wrote there before."),
+    ] = None,
     translations: Annotated[
         Path | None, typer.Option(help="Folder for the translations of each setting.")
     ] = None,

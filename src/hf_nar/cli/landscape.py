@@ -19,7 +19,10 @@ def landscape(
     iterations: Annotated[int, typer.Option(help="Refinement iterations at most.")] = 4,
     resolution: Annotated[int, typer.Option(help="Points of the grid along each axis.")] = 41,
     device: Annotated[str | None, typer.Option(help="Such as cpu or cuda.")] = None,
-    output: Annotated[Path | None, typer.Option(help="Results file to add to.")] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(help="Results file; replaces what this command wrote there before."),
+    ] = None,
 ) -> None:
     """Follow the latents of one sentence, and measure the target's likelihood around them.
 

@@ -20,7 +20,10 @@ def latency(
     threads: Annotated[int, typer.Option(help="CPU threads.")] = 1,
     repeats: Annotated[int, typer.Option(help="Timed rounds.")] = 30,
     device: Annotated[str, typer.Option(help="Such as cpu or cuda.")] = "cpu",
-    output: Annotated[Path | None, typer.Option(help="Results file to add to.")] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(help="Results file; replaces what this command wrote there before."),
+    ] = None,
 ) -> None:
     """Time one translation at several lengths, token ids in, token ids out."""
     import torch  # late: `hf-nar --help` must not load torch
