@@ -18,9 +18,14 @@ from transformers import (
 from transformers.utils.hub import cached_file
 
 from hf_nar.remote_code.configuration_lanmt import LaNMTConfig
+from hf_nar.remote_code.configuration_refinement_nar import RefinementNARConfig
 from hf_nar.remote_code.modeling_lanmt import LaNMTForConditionalGeneration
+from hf_nar.remote_code.modeling_refinement_nar import RefinementNARForConditionalGeneration
 
-MODEL_CLASSES = {LaNMTConfig: LaNMTForConditionalGeneration}
+MODEL_CLASSES: dict[Any, Any] = {
+    LaNMTConfig: LaNMTForConditionalGeneration,
+    RefinementNARConfig: RefinementNARForConditionalGeneration,
+}
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 

@@ -17,8 +17,10 @@ LAYERS = [
     "training",
     "evaluation",
     "data",
+    "captioner",
     "inference",
     "teacher",
+    "images",
     "auto",
     "remote_code",
 ]
@@ -29,16 +31,19 @@ REMOTE_CODE = {
     "modeling": (
         *NETWORK_PARTS,
         "configuration",
+        "modeling_nar",
         "generation",
         "refinement",
         "candidate_search",
+        "corruption",
     ),
-    "generation": ("decoding_knobs", "refinement_state"),
+    "generation": ("decoding_knobs", "refinement_state", "candidate_search"),
     "decoding_knobs": (),
     "refinement_state": (),
     "refinement": ("refinement_state",),
     "candidate_search": ("refinement_state",),
-    "configuration": (),
+    "configuration": ("configuration_nar", "corruption"),
+    "corruption": (),
     **dict.fromkeys(NETWORK_PARTS, ("configuration",)),
 }
 

@@ -27,6 +27,10 @@ class NARTrainingArguments(Seq2SeqTrainingArguments):
     kl_budget_hold: float = field(
         default=0.5, metadata={"help": "Share of the run before the budget falls to 0."}
     )
+    corruption_hold: float = field(
+        default=1.0,
+        metadata={"help": "Share of the run before corruption rates fall to 0; 1: they stay."},
+    )
     validation_iterations: int | None = field(
         default=None,
         metadata={"help": "Refinement iterations in validation decoding; None: the model's."},
@@ -51,6 +55,11 @@ class NARTrainingArguments(Seq2SeqTrainingArguments):
         for name in ("tokens_per_batch", "average_checkpoints"):
             if getattr(self, name) < 1:
                 raise ValueError(f"`{name}` must be at least 1, got {getattr(self, name)}.")
+        if not 0 <= self.corruption_hold <= 1:
+            raise ValueError(
+                f"`corruption_hold` is a share of the run and must be in [0, 1], got "
+                f"{self.corruption_hold}. Use 1 to keep the rates to the end."
+            )
         if self.validation_iterations is not None and self.validation_iterations < 0:
             raise ValueError(
                 f"`validation_iterations` must be at least 0, got {self.validation_iterations}."

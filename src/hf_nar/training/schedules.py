@@ -5,6 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 
+def hold_then_fall(progress: float, hold: float) -> float:
+    """Return 1 while a share `hold` of a run is done, then a straight line to 0 at its end.
+
+    Args:
+        progress: Share of the run that is done, from 0.
+        hold: In [0, 1]; 1 holds to the end.
+    """
+    return 1.0 if progress <= hold else max(0.0, (1 - progress) / (1 - hold))
+
+
 @dataclass(frozen=True)
 class KLBudgetSchedule:
     """Hold the KL budget, then lower it to 0 in a straight line (Shu et al. 2020, section 5.2).
@@ -31,7 +41,4 @@ class KLBudgetSchedule:
 
     def at(self, step: int, max_steps: int) -> float:
         """Return the budget in nats at an optimizer step of a run of `max_steps`."""
-        progress = step / max(max_steps, 1)
-        if progress <= self.hold:
-            return self.budget
-        return self.budget * max(0.0, (1 - progress) / (1 - self.hold))
+        return self.budget * hold_then_fall(step / max(max_steps, 1), self.hold)

@@ -51,6 +51,15 @@ def test_files_are_found_in_the_folder_unless_they_are_absolute(load, values, tm
     assert corpus.target_file == str(tmp_path / "elsewhere.en")
 
 
+def test_a_text_to_corrupt_is_found_in_the_folder(load, values, tmp_path):
+    values["data"]["train"] = {"text_file": "train.en", "corruption_rate": 0.2, "seed": 4}
+
+    corpus = load().data.corpus("train")
+
+    assert corpus.text_file == str(tmp_path / "data" / "train.en")
+    assert (corpus.kind, corpus.corruption_rate, corpus.seed) == ("corrupted", 0.2, 4)
+
+
 def test_overrides_are_yaml_values_at_any_depth(load):
     recipe = load(
         "training.learning_rate=1.0e-4",
@@ -185,7 +194,7 @@ def test_a_model_has_the_recipes_shape_the_tokenizers_ids_and_the_recipes_knobs(
     [
         ("model.d_modle=3", "`model.d_modle`: did you mean `model.d_model`?"),
         ("generation.colapse_repeats=1", "did you mean `generation.collapse_repeats`?"),
-        ("family=cmlm", "`family` must be one of lanmt, or for a teacher a sequence-to-sequence"),
+        ("family=cmlm", "refinement_nar, or for a teacher a sequence-to-sequence"),
         ("model.d_model=17", "`d_model` must be a multiple"),
     ],
 )
