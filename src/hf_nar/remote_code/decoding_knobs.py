@@ -19,8 +19,9 @@ NAR_KNOBS: dict[str, Any] = {
     "length_beam": 1,
     "rank_by": "own",
     "jaccard_threshold": 0.0,
+    "patience": 1,
 }
-STRATEGY_KNOBS = ("jaccard_threshold",)  # only for strategies that have such a field
+STRATEGY_KNOBS = ("jaccard_threshold", "patience")  # only for strategies that have such a field
 RANKINGS = ("own", "teacher")
 LENGTH_KNOBS = ("max_new_tokens", "max_length")
 OUR_KNOBS = (*NAR_KNOBS, *LENGTH_KNOBS, "return_dict_in_generate")
@@ -94,6 +95,7 @@ class DecodingKnobs:
         length_beam: Lengths that are decoded side by side, of which the best translation is kept.
         rank_by: What is best: "own" scores, or those of a "teacher" that is given to `generate`.
         jaccard_threshold: See `IterativeRefinement`.
+        patience: See `IterativeRefinement`.
         max_length: Longest translation in tokens with the end token; None has no limit.
         return_dict_in_generate: Whether scores, lengths, iterations and drafts are returned.
     """
@@ -106,6 +108,7 @@ class DecodingKnobs:
     length_beam: int
     rank_by: str
     jaccard_threshold: float
+    patience: int
     max_length: int | None
     return_dict_in_generate: bool
 

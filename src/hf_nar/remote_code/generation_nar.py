@@ -162,7 +162,7 @@ class NARGenerationMixin(GenerationMixin):
                 `extra_length` (tokens added to each predicted length), `length_beam` (lengths
                 tried side by side), `rank_by` (which of them is kept: that with the best "own"
                 score, or with that of the "teacher" given as `teacher=`), `jaccard_threshold`
-                (when a draft counts as repeated),
+                and `patience` (when a draft counts as repeated, and how often it must),
                 `max_length` or `max_new_tokens` (target tokens with the end token),
                 `return_dict_in_generate`.
 

@@ -55,7 +55,9 @@ class LengthPredictor(nn.Module):
         return (source_lengths[:, None] + offsets).clamp(min=1)
 
 
-def uniform_copy(hidden: Tensor, source_mask: Tensor, target_lengths: Tensor) -> Tensor:
+def uniform_copy(
+    hidden: Tensor, source_mask: Tensor, target_lengths: Tensor, target_len: int
+) -> Tensor:
     """Copy source vectors evenly over the target (Gu et al. 2018, as in Lee et al. 2018).
 
     Of S source and T target positions, target position t gets source position
@@ -65,15 +67,16 @@ def uniform_copy(hidden: Tensor, source_mask: Tensor, target_lengths: Tensor) ->
         hidden: `[batch, source_len, d_model]`.
         source_mask: True on real source positions, the first of each row, `[batch, source_len]`.
         target_lengths: In tokens, at least 1, `[batch]`.
+        target_len: Width of the result, at least the longest of `target_lengths`.
 
     Returns:
-        `[batch, target_lengths.max(), d_model]`.
+        `[batch, target_len, d_model]`; what lies after the end of a row has no meaning.
     """
     steps = (target_lengths - 1).clamp(min=1)[:, None]
     last = source_mask.sum(-1, keepdim=True) - 1
-    positions = torch.arange(int(target_lengths.max()), device=hidden.device)
+    positions = torch.arange(target_len, device=hidden.device)
     index = (2 * positions * last + steps) // (2 * steps)
-    index = index.minimum(last)  # what lies after the end of a row is padding
+    index = index.minimum(last)
     return hidden.gather(1, index[..., None].expand(-1, -1, hidden.shape[-1]))
 
 

@@ -275,16 +275,16 @@ class RefinementNARForConditionalGeneration(NARGenerationMixin, NARPreTrainedMod
 
     def _first_input(self, target_mask: Tensor, source: EncodedSource) -> Tensor:
         """Return what the first pass starts from, `[batch, target_len, d_model]`."""
-        lengths, kind = target_mask.sum(-1), self.config.first_input
+        lengths, width = target_mask.sum(-1), target_mask.shape[1]
+        kind = self.config.first_input
         if kind == "copy":
-            return uniform_copy(source.embeddings, source.mask, lengths)
+            return uniform_copy(source.embeddings, source.mask, lengths, width)
         if kind == "soft_copy":
-            width = target_mask.shape[1]
             spread: Tensor = self.length_transform(source.embeddings, source.mask, lengths, width)
             return spread
         total = (source.embeddings * source.mask[..., None]).sum(1, keepdim=True)
         mean: Tensor = total / source.lengths[:, None, None].to(total.dtype)
-        return mean.expand(-1, target_mask.shape[1], -1)
+        return mean.expand(-1, width, -1)
 
     def _next_input(self, number: int, tokens: Tensor, states: Tensor) -> Tensor:
         """Return what pass `number` starts from, `[batch, target_len, d_model]`."""

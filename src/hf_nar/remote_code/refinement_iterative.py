@@ -22,15 +22,17 @@ class IterativeRefinement:
     """Decode the draft and the states of the pass before into the next draft.
 
     The length is predicted once. One iteration asks the network for one decoder pass. A row is
-    finished when an iteration gives its draft again, or one that is near enough. The paper stops
+    finished when iterations give its draft again, or one that is near enough. The paper stops
     the whole batch at once; here each row stops by itself.
 
     Args:
         iterations: Passes after the first, at most; 0 decodes once.
         max_length: Longest draft, in tokens with the end token.
         stop_early: Whether rows can be finished; False runs every iteration for every row.
-        jaccard_threshold: A row is finished, too, when the Jaccard distance of its tokens to those
-            of the draft before is below this, from 0 (only a repeated draft) to 1.
+        jaccard_threshold: A draft repeats, too, when the Jaccard distance of its tokens to those of
+            the draft before is below this, from 0 (only the same draft) to 1.
+        patience: Iterations without a break that must repeat the draft. As states are handed on,
+            a draft may still change after it repeated; the authors' code waits for 4.
 
     Raises:
         ValueError: If a field is out of its range.
@@ -40,6 +42,7 @@ class IterativeRefinement:
     max_length: int = 512
     stop_early: bool = True
     jaccard_threshold: float = 0.0
+    patience: int = 1
 
     def __post_init__(self) -> None:
         check_limits(self, zero_means="decode once")
@@ -48,6 +51,11 @@ class IterativeRefinement:
             raise ValueError(f"`jaccard_threshold` must be a number, got {threshold!r}.")
         if not 0 <= threshold <= 1:
             raise ValueError(f"`jaccard_threshold` must be in [0, 1], got {threshold}.")
+        if type(self.patience) is not int or self.patience < 1:
+            raise ValueError(
+                f"`patience` must be an integer and at least 1, got {self.patience!r}. Use 1 to "
+                f"stop at the first repeated draft."
+            )
 
     def draft(self, network: DraftNetwork, source: object) -> RefinementState:
         """Decode once, from copies of the source."""
@@ -74,7 +82,9 @@ class IterativeRefinement:
         )
         if not self.stop_early:
             return new
-        is_finished = same_draft(state, new)
+        is_repeated = same_draft(state, new)
         if self.jaccard_threshold:
-            is_finished |= jaccard_distance(state, new) < self.jaccard_threshold
-        return replace(new, is_finished=is_finished)
+            is_repeated |= jaccard_distance(state, new) < self.jaccard_threshold
+        before = 0 if state.repeats is None else state.repeats
+        repeats = (before + 1) * is_repeated.long()
+        return replace(new, is_finished=repeats >= self.patience, repeats=repeats)

@@ -93,6 +93,8 @@ class RefinementState:
         states: The network's states at each position of the draft, for a strategy that hands them
             on, `[batch, target_len, d_model]`.
         iteration: Iterations done so far.
+        repeats: Iterations up to this one, without a break, that gave the row's draft again, for a
+            strategy that counts them, `[batch]`.
     """
 
     tokens: Tensor
@@ -102,6 +104,7 @@ class RefinementState:
     latent: Tensor | None = None
     states: Tensor | None = None
     iteration: int = 0
+    repeats: Tensor | None = None
 
     @property
     def lengths(self) -> Tensor:

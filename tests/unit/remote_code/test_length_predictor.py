@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from hf_nar.remote_code.length_predictor import LengthPredictor, LengthTransform
+from hf_nar.remote_code.length_predictor import LengthPredictor, LengthTransform, uniform_copy
 
 
 def slow_weights(std: float, source_lengths: list[int], target_lengths: list[int]) -> torch.Tensor:
@@ -99,3 +99,34 @@ def test_length_logits_ignore_poisoned_padding():
 
     padded = predictor(poisoned, torch.tensor([[True, True, True, False, False]]))
     torch.testing.assert_close(padded, logits)
+
+
+def test_a_uniform_copy_spreads_the_source_evenly():
+    source = torch.arange(5.0)[None, :, None].expand(4, -1, 2)
+    mask = torch.arange(5) < torch.tensor([[5], [3], [2], [1]])
+    lengths = torch.tensor([3, 5, 1, 4])
+
+    copied = uniform_copy(source, mask, lengths, 6)
+
+    assert copied.shape == (4, 6, 2)
+    rows = [row[:length, 0].tolist() for row, length in zip(copied, lengths, strict=True)]
+    assert rows == [[0, 2, 4], [0, 1, 1, 2, 2], [0], [0, 0, 0, 0]]  # 0.5 and 1.5 go up
+
+
+def test_likely_lengths_are_those_of_the_best_classes():
+    predictor = LengthPredictor(d_model=4, max_offset=2)
+    logits = torch.tensor([[0.0, 3.0, 1.0, 2.0, -1.0], [9.0, 8.0, 0.0, 1.0, 2.0]])
+
+    lengths = predictor.likely_lengths(logits, torch.tensor([7, 2]), 3)
+
+    assert lengths.tolist() == [[6, 8, 7], [1, 1, 4]]  # never below the end token
+
+
+def test_a_second_layer_sees_the_mean_of_real_positions():
+    predictor = LengthPredictor(d_model=4, max_offset=2, num_layers=2)
+    hidden, mask = torch.randn(1, 3, 4), torch.tensor([[True, True, False]])
+
+    logits = predictor(hidden, mask)
+
+    mean = hidden[:, :2].mean(1)
+    torch.testing.assert_close(logits, predictor.classifier(predictor.hidden(mean).relu()))
