@@ -267,3 +267,21 @@ def test_a_source_of_one_word_or_of_the_greatest_length_works(model, generate):
 
     assert generate(torch.tensor([[word]])).lengths[0] >= 1
     assert generate(longest).lengths[0] <= model.config.max_target_length
+
+
+def test_finished_rows_are_not_computed_again(model, strategy, monkeypatch):
+    source = model.encode(sentences(model, *LENGTHS))
+    draft = strategy.draft(model, source)
+    state = dataclasses.replace(draft, is_finished=torch.tensor([True, False, False, True]))
+    refine, rows = type(strategy).refine, []
+
+    def counted(self, network, source, state):
+        rows.append(len(state.tokens))
+        return refine(self, network, source, state)
+
+    monkeypatch.setattr(type(strategy), "refine", counted)
+
+    refined = refine_until_finished(strategy, model, source, state)
+
+    assert rows[0] == 2
+    assert sum(rows) == int(refined.iterations.sum())

@@ -136,8 +136,7 @@ class NARPreTrainedModel(PreTrainedModel):
         """Check source ids; return where they are real, and which rows have no words.
 
         Returns:
-            Boolean `[batch, source_len]` and `[batch]`. A row of padding only keeps one position,
-            as attention needs one.
+            Boolean `[batch, source_len]` and `[batch]`. A row of padding only keeps one position.
 
         Raises:
             ValueError: If the source is longer than the model was made for, or empty.
@@ -146,9 +145,13 @@ class NARPreTrainedModel(PreTrainedModel):
         is_pad = input_ids == self.config.pad_token_id
         mask = ~is_pad if attention_mask is None else attention_mask.bool()
         is_empty = ~(mask & ~torch.isin(input_ids, self._special_ids(mask.device))).any(-1)
+        return self._keep_one_position(mask), is_empty
+
+    def _keep_one_position(self, mask: Tensor) -> Tensor:
+        """Return the mask with a real position in each row, as attention needs one."""
         mask = mask.clone()
         mask[:, 0] |= ~mask.any(-1)
-        return mask, is_empty
+        return mask
 
     def _check_source(self, input_ids: Tensor, attention_mask: Tensor | None) -> None:
         limit = self.config.max_position_embeddings

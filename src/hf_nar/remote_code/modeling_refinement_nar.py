@@ -131,6 +131,13 @@ class RefinementNARForConditionalGeneration(NARGenerationMixin, NARPreTrainedMod
             return self._target_table(self.config.num_decoders - 1)
         return self.source_embeddings
 
+    def set_input_embeddings(self, value: nn.Module) -> None:
+        """Replace what `get_input_embeddings` returns."""
+        if self.config.reads_images and not self.config.share_embeddings:
+            self.target_embeddings[str(self.config.num_decoders - 1)] = value
+        else:
+            super().set_input_embeddings(value)
+
     def get_output_embeddings(self) -> nn.Linear:
         """Return the output layer of the last decoder."""
         head: Any = self.lm_heads[-1]
@@ -174,9 +181,7 @@ class RefinementNARForConditionalGeneration(NARGenerationMixin, NARPreTrainedMod
             embeddings = self._embed(self.source_embeddings, input_ids)
         else:
             vectors = self._source_vectors(inputs_embeds, pixel_values)
-            mask = torch.ones(vectors.shape[:2], dtype=torch.bool, device=vectors.device)
-            if attention_mask is not None:
-                mask = attention_mask.bool()
+            mask = self._mask_of_vectors(vectors, attention_mask)
             is_empty = torch.zeros(len(vectors), dtype=torch.bool, device=vectors.device)
             embeddings = self._add_positions(vectors)
         wide_mask = self._attention_mask(embeddings, mask)
@@ -225,6 +230,17 @@ class RefinementNARForConditionalGeneration(NARGenerationMixin, NARPreTrainedMod
             projected: Tensor = self.feature_projection(inputs_embeds)
             return projected
         return inputs_embeds * math.sqrt(self.config.d_model)
+
+    def _mask_of_vectors(self, vectors: Tensor, attention_mask: Tensor | None) -> Tensor:
+        """Return where vectors are real, boolean `[batch, source_len]`."""
+        if attention_mask is None:
+            return torch.ones(vectors.shape[:2], dtype=torch.bool, device=vectors.device)
+        if attention_mask.shape != vectors.shape[:2]:
+            raise ValueError(
+                f"`attention_mask` must have one value for each source position, "
+                f"{list(vectors.shape[:2])}; got {list(attention_mask.shape)}."
+            )
+        return self._keep_one_position(attention_mask.bool())
 
     def _see(self, pixel_values: Tensor) -> Tensor:
         """Return the vision encoder's vectors, `[batch, source_len, feature_size]`."""

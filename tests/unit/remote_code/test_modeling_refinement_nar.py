@@ -311,6 +311,32 @@ def test_vectors_of_a_picture_are_a_source(share, tmp_path):
     assert any("source_embeddings" in name for name in names) == share
 
 
+def test_padding_of_vectors_changes_nothing_and_a_row_of_padding_is_possible():
+    model = new_refinement_model(feature_size=6, max_length_offset=15)
+    make_lively(model)
+    vectors = torch.randn(2, 9, 6)
+    mask = torch.tensor([[1] * 5 + [0] * 4, [0] * 9])
+    poisoned = vectors.masked_fill(mask[..., None] == 0, 9.0)
+    fixed = {"attention_mask": mask, "return_dict_in_generate": True}
+
+    outputs = [model.generate(inputs_embeds=each, **fixed) for each in (vectors, poisoned)]
+
+    size = int(outputs[0].lengths[0])
+    assert torch.equal(*(output.sequences[0, :size] for output in outputs))
+    assert torch.isfinite(outputs[1].scores).all()
+    alone = model.generate(inputs_embeds=vectors[:1, :5])
+    assert alone.tolist() == outputs[0].sequences[:1, :size].tolist()
+
+
+def test_the_embeddings_of_a_model_that_reads_images_can_be_replaced():
+    model = new_refinement_model(feature_size=6, share_embeddings=False)
+    table = torch.nn.Embedding(60, 16)
+
+    model.set_input_embeddings(table)
+
+    assert model.get_input_embeddings() is table is model.target_embeddings["1"]
+
+
 def test_the_length_of_a_caption_does_not_count_from_the_size_of_its_picture():
     model = new_refinement_model(feature_size=6, max_length_offset=15)
     logits = torch.zeros(2, 31)
@@ -349,6 +375,11 @@ def test_embeddings_of_text_can_be_given_in_the_place_of_ids():
         ({"feature_size": 6}, {"inputs_embeds": torch.rand(4, 6)}, r"source_len, 6\], got"),
         ({"feature_size": 6}, {"inputs_embeds": torch.rand(1, 31, 6)}, "1 to 30 positions"),
         ({"feature_size": 6}, {"inputs_embeds": torch.ones(1, 4, 6).long()}, "tensor of numbers"),
+        (
+            {"feature_size": 6},
+            {"inputs_embeds": torch.rand(1, 4, 6), "attention_mask": torch.ones(1, 5)},
+            "one value for each source position",
+        ),
     ],
 )
 def test_a_source_in_the_wrong_form_is_refused(options, source, message):
