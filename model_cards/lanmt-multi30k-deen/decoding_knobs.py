@@ -16,7 +16,13 @@ NAR_KNOBS: dict[str, Any] = {
     "stop_early": True,
     "collapse_repeats": True,
     "extra_length": 0,
+    "length_beam": 1,
+    "rank_by": "own",
+    "jaccard_threshold": 0.0,
+    "patience": 1,
 }
+STRATEGY_KNOBS = ("jaccard_threshold", "patience")  # only for strategies that have such a field
+RANKINGS = ("own", "teacher")
 LENGTH_KNOBS = ("max_new_tokens", "max_length")
 OUR_KNOBS = (*NAR_KNOBS, *LENGTH_KNOBS, "return_dict_in_generate")
 TOKEN_KNOBS = ("pad_token_id", "bos_token_id", "eos_token_id")
@@ -56,7 +62,9 @@ NEUTRAL_VALUES: dict[str, Any] = {
 # These change nothing at any value: there is no cache, and the rest are the library's own notes.
 HARMLESS_KNOBS = ("use_cache", "transformers_version", "_from_model_config")
 HINTS = {
-    "More work for a better translation is `num_refinement_iterations`.": ("num_beams",),
+    "More work for a better translation is `num_refinement_iterations`, or `length_beam`.": (
+        "num_beams",
+    ),
     "The length is predicted; `max_length` limits it, `extra_length` adds to it.": (
         "min_length",
         "min_new_tokens",
@@ -84,6 +92,10 @@ class DecodingKnobs:
         collapse_repeats: Whether a token that equals the one before it is dropped at the end.
         extra_length: Tokens added to each predicted length; may be negative. Dropping repeats
             shortens translations, and the authors of LaNMT add to the length in later code, too.
+        length_beam: Lengths that are decoded side by side, of which the best translation is kept.
+        rank_by: What is best: "own" scores, or those of a "teacher" that is given to `generate`.
+        jaccard_threshold: See `IterativeRefinement`.
+        patience: See `IterativeRefinement`.
         max_length: Longest translation in tokens with the end token; None has no limit.
         return_dict_in_generate: Whether scores, lengths, iterations and drafts are returned.
     """
@@ -93,6 +105,10 @@ class DecodingKnobs:
     stop_early: bool
     collapse_repeats: bool
     extra_length: int
+    length_beam: int
+    rank_by: str
+    jaccard_threshold: float
+    patience: int
     max_length: int | None
     return_dict_in_generate: bool
 
@@ -126,12 +142,23 @@ class DecodingKnobs:
         for name in ("stop_early", "collapse_repeats", "return_dict_in_generate"):
             if not isinstance(values[name], bool):
                 raise ValueError(f"`{name}` must be True or False, got {values[name]!r}.")
-        if type(values["extra_length"]) is not int:
+        _check_lengths(values["extra_length"], values["length_beam"])
+        if values["rank_by"] not in RANKINGS:
             raise ValueError(
-                f"`extra_length` must be an integer, in tokens, got {values['extra_length']!r}."
+                f"`rank_by` must be one of {', '.join(RANKINGS)}; got {values['rank_by']!r}."
             )
         limits = [layer.get(name) for layer in layers for name in LENGTH_KNOBS]
         return cls(max_length=_first(limits, None), **values)
+
+
+def _check_lengths(extra_length: Any, length_beam: Any) -> None:
+    if type(extra_length) is not int:
+        raise ValueError(f"`extra_length` must be an integer, in tokens, got {extra_length!r}.")
+    if type(length_beam) is not int or length_beam < 1:
+        raise ValueError(
+            f"`length_beam` must be an integer and at least 1, got {length_beam!r}. Use 1 for the "
+            f"most likely length alone."
+        )
 
 
 def _first(values: Sequence[Any], default: Any) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -64,6 +65,35 @@ def eager_attention(
     return (weights @ value).transpose(1, 2).contiguous(), weights
 
 
+def split_heads(projected: Tensor, parts: int, num_heads: int) -> tuple[Tensor, ...]:
+    """Cut `[batch, length, parts * d_model]` into `parts` of `[batch, heads, length, head_dim]`."""
+    batch, length, width = projected.shape
+    shape = (batch, length, parts, num_heads, width // (parts * num_heads))
+    return projected.view(shape).permute(2, 0, 3, 1, 4).unbind(0)
+
+
+def attend(module: Any, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
+    """Attend with the implementation that the model was loaded with.
+
+    Args:
+        module: An attention of this file.
+        query: `[batch, heads, query_len, head_dim]`.
+        key: `[batch, heads, key_len, head_dim]`.
+        value: `[batch, heads, key_len, head_dim]`.
+        mask: As the implementation wants it; None where nothing is hidden.
+
+    Returns:
+        `[batch, query_len, d_model]`.
+    """
+    implementation = module.config._attn_implementation
+    function = eager_attention
+    if implementation != "eager":
+        function = ALL_ATTENTION_FUNCTIONS[implementation]
+    dropout = module.dropout if module.training else 0.0
+    output, _ = function(module, query, key, value, mask, dropout=dropout, scaling=module.scaling)
+    return output.reshape(len(output), query.shape[2], -1)
+
+
 class Attention(nn.Module):
     """Multi-head attention that never looks at order.
 
@@ -79,8 +109,7 @@ class Attention(nn.Module):
         super().__init__()
         self.config = config
         self.num_heads = config.num_attention_heads
-        self.head_dim = config.d_model // config.num_attention_heads
-        self.scaling = self.head_dim**-0.5
+        self.scaling = (config.d_model // config.num_attention_heads) ** -0.5
         self.dropout = config.attention_dropout
         self.is_cross = is_cross
         if is_cross:
@@ -90,15 +119,9 @@ class Attention(nn.Module):
             self.qkv_proj = nn.Linear(config.d_model, 3 * config.d_model)
         self.out_proj = nn.Linear(config.d_model, config.d_model)
 
-    def _heads(self, projected: Tensor, parts: int) -> tuple[Tensor, ...]:
-        """Cut `[batch, length, parts * d_model]` into `parts` of `[batch, heads, length, d]`."""
-        batch, length, _ = projected.shape
-        shape = (batch, length, parts, self.num_heads, self.head_dim)
-        return projected.view(shape).permute(2, 0, 3, 1, 4).unbind(0)
-
     def project_memory(self, memory: Tensor) -> KeysAndValues:
         """Return keys and values of `memory` `[batch, memory_len, d_model]`, once a sentence."""
-        key, value = self._heads(self.kv_proj(memory), 2)
+        key, value = split_heads(self.kv_proj(memory), 2, self.num_heads)
         return key, value
 
     def forward(
@@ -115,17 +138,40 @@ class Attention(nn.Module):
             `[batch, length, d_model]`.
         """
         if memory is None:
-            query, key, value = self._heads(self.qkv_proj(hidden), 3)
+            query, key, value = split_heads(self.qkv_proj(hidden), 3, self.num_heads)
         else:
-            (query,) = self._heads(self.q_proj(hidden), 1)
+            (query,) = split_heads(self.q_proj(hidden), 1, self.num_heads)
             key, value = memory
-        implementation = self.config._attn_implementation
-        attend = eager_attention
-        if implementation != "eager":
-            attend = ALL_ATTENTION_FUNCTIONS[implementation]
-        dropout = self.dropout if self.training else 0.0
-        output, _ = attend(self, query, key, value, mask, dropout=dropout, scaling=self.scaling)
-        projected: Tensor = self.out_proj(output.reshape(hidden.shape))
+        projected: Tensor = self.out_proj(attend(self, query, key, value, mask))
+        return projected
+
+
+class PositionalAttention(nn.Module):
+    """Attention whose weights depend on positions alone (Gu et al. 2018, section 3.1).
+
+    Queries and keys are the position vectors, values the hidden states: a head can read, say, the
+    state to the left. Its arguments are those of `Attention`.
+    """
+
+    is_causal = False
+
+    def __init__(self, config: PreTrainedConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.num_heads = config.num_attention_heads
+        self.scaling = (config.d_model // config.num_attention_heads) ** -0.5
+        self.dropout = config.attention_dropout
+        self.position_proj = nn.Linear(config.d_model, 2 * config.d_model)
+        self.value_proj = nn.Linear(config.d_model, config.d_model)
+        self.out_proj = nn.Linear(config.d_model, config.d_model)
+
+    def forward(self, hidden: Tensor, mask: Tensor | None) -> Tensor:
+        """Map `[batch, length, d_model]` to the same shape; `mask` as in `Attention`."""
+        positions = sinusoidal_positions(hidden.shape[1], hidden.shape[2], like=hidden)
+        pairs = split_heads(self.position_proj(positions)[None], 2, self.num_heads)
+        query, key = (part.expand(len(hidden), -1, -1, -1) for part in pairs)
+        (value,) = split_heads(self.value_proj(hidden), 1, self.num_heads)
+        projected: Tensor = self.out_proj(attend(self, query, key, value, mask))
         return projected
 
 
@@ -145,36 +191,72 @@ class FeedForward(nn.Module):
         return output
 
 
-class EncoderLayer(GradientCheckpointingLayer):
-    """Self-attention and feed-forward, each with layer norm before and a residual around."""
+class AttentionLayer(GradientCheckpointingLayer):
+    """Blocks with layer norm before and a residual around: self-attention, others, feed-forward.
 
-    def __init__(self, config: PreTrainedConfig) -> None:
+    Args:
+        config: Shape of the blocks.
+        is_cross: Whether there is attention to a memory, with weights of its own.
+        is_positional: Whether there is a positional attention after the self-attention.
+        is_highway: Whether a gate with a feed-forward block of its own weighs the residual against
+            the feed-forward block (Lee et al. 2018, after Srivastava et al. 2015).
+    """
+
+    def __init__(
+        self,
+        config: PreTrainedConfig,
+        is_cross: bool = False,
+        is_positional: bool = False,
+        is_highway: bool = False,
+    ) -> None:
         super().__init__()
         self.self_attn_norm = nn.LayerNorm(config.d_model)
         self.self_attn = Attention(config)
+        self.is_positional = is_positional
+        if is_positional:
+            self.positional_attn_norm = nn.LayerNorm(config.d_model)
+            self.positional_attn = PositionalAttention(config)
+        if is_cross:
+            self.cross_attn_norm = nn.LayerNorm(config.d_model)
+            self.cross_attn = Attention(config, is_cross=True)
         self.feed_forward_norm = nn.LayerNorm(config.d_model)
         self.feed_forward = FeedForward(config)
+        self.gate = FeedForward(config) if is_highway else None
         self.dropout = nn.Dropout(config.dropout)
+
+    def _attend_within(self, hidden: Tensor, mask: Tensor | None) -> Tensor:
+        """Run the self-attention, and the positional one if there is one."""
+        hidden = hidden + self.dropout(self.self_attn(self.self_attn_norm(hidden), mask))
+        if self.is_positional:
+            moved = self.positional_attn(self.positional_attn_norm(hidden), mask)
+            hidden = hidden + self.dropout(moved)
+        return hidden
+
+    def _feed_forward(self, hidden: Tensor) -> Tensor:
+        normed = self.feed_forward_norm(hidden)
+        changed: Tensor = self.dropout(self.feed_forward(normed))
+        if self.gate is None:
+            return hidden + changed
+        kept = self.gate(normed).sigmoid()
+        mixed: Tensor = kept * hidden + (1 - kept) * changed
+        return mixed
+
+
+class EncoderLayer(AttentionLayer):
+    """Self-attention and feed-forward, each with layer norm before and a residual around."""
 
     def forward(self, hidden: Tensor, mask: Tensor | None) -> Tensor:
         """Map `[batch, length, d_model]` to the same shape."""
-        hidden = hidden + self.dropout(self.self_attn(self.self_attn_norm(hidden), mask))
-        changed: Tensor = self.dropout(self.feed_forward(self.feed_forward_norm(hidden)))
-        return hidden + changed
+        return self._feed_forward(self._attend_within(hidden, mask))
 
 
-class CrossLayer(GradientCheckpointingLayer):
+class CrossLayer(AttentionLayer):
     """Self-attention, attention to a memory with weights of its own, and feed-forward."""
 
-    def __init__(self, config: PreTrainedConfig) -> None:
-        super().__init__()
-        self.self_attn_norm = nn.LayerNorm(config.d_model)
-        self.self_attn = Attention(config)
-        self.cross_attn_norm = nn.LayerNorm(config.d_model)
-        self.cross_attn = Attention(config, is_cross=True)
-        self.feed_forward_norm = nn.LayerNorm(config.d_model)
-        self.feed_forward = FeedForward(config)
-        self.dropout = nn.Dropout(config.dropout)
+    def __init__(
+        self, config: PreTrainedConfig, is_positional: bool = False, is_highway: bool = False
+    ) -> None:
+        super().__init__(config, True, is_positional, is_highway)
 
     def forward(
         self,
@@ -188,20 +270,25 @@ class CrossLayer(GradientCheckpointingLayer):
 
         Keys and values are arguments of their own: checkpointing finds no gradients in a tuple.
         """
-        hidden = hidden + self.dropout(self.self_attn(self.self_attn_norm(hidden), mask))
+        hidden = self._attend_within(hidden, mask)
         memory = (memory_key, memory_value)
         attended = self.cross_attn(self.cross_attn_norm(hidden), memory_mask, memory)
-        hidden = hidden + self.dropout(attended)
-        changed: Tensor = self.dropout(self.feed_forward(self.feed_forward_norm(hidden)))
-        return hidden + changed
+        return self._feed_forward(hidden + self.dropout(attended))
 
 
 class Encoder(nn.Module):
-    """A stack of `EncoderLayer` with a final layer norm."""
+    """A stack of `EncoderLayer` with a final layer norm.
 
-    def __init__(self, config: PreTrainedConfig, num_layers: int) -> None:
+    Args:
+        config: Shape of the layers.
+        num_layers: How many.
+        is_highway: See `AttentionLayer`.
+    """
+
+    def __init__(self, config: PreTrainedConfig, num_layers: int, is_highway: bool = False) -> None:
         super().__init__()
-        self.layers = nn.ModuleList(EncoderLayer(config) for _ in range(num_layers))
+        layers = (EncoderLayer(config, is_highway=is_highway) for _ in range(num_layers))
+        self.layers = nn.ModuleList(layers)
         self.norm = nn.LayerNorm(config.d_model)
 
     def forward(self, hidden: Tensor, mask: Tensor | None) -> Tensor:
@@ -210,6 +297,14 @@ class Encoder(nn.Module):
             hidden = layer(hidden, mask)
         normed: Tensor = self.norm(hidden)
         return normed
+
+    def states_of_layers(self, hidden: Tensor, mask: Tensor | None) -> list[Tensor]:
+        """Return the states after each layer, normed; the last are what `forward` returns."""
+        states = []
+        for layer in self.layers:
+            hidden = layer(hidden, mask)
+            states.append(self.norm(hidden))
+        return states
 
 
 class CrossEncoder(nn.Module):
@@ -220,20 +315,34 @@ class CrossEncoder(nn.Module):
         num_layers: How many.
         skip_connect: Whether the stack's input is added after every layer, and the sum divided
             by the square root of 2, as in the decoder of LaNMT.
+        **options: `is_positional` and `is_highway` of `AttentionLayer`.
     """
 
     def __init__(
-        self, config: PreTrainedConfig, num_layers: int, skip_connect: bool = False
+        self,
+        config: PreTrainedConfig,
+        num_layers: int,
+        skip_connect: bool = False,
+        **options: bool,
     ) -> None:
         super().__init__()
-        self.layers = nn.ModuleList(CrossLayer(config) for _ in range(num_layers))
+        self.layers = nn.ModuleList(CrossLayer(config, **options) for _ in range(num_layers))
         self.norm = nn.LayerNorm(config.d_model)
         self.skip_connect = skip_connect
 
-    def project_memory(self, memory: Tensor) -> tuple[KeysAndValues, ...]:
-        """Return each layer's keys and values of `memory` `[batch, memory_len, d_model]`."""
+    def project_memory(self, memory: Tensor | Sequence[Tensor]) -> tuple[KeysAndValues, ...]:
+        """Return each layer's keys and values.
+
+        Args:
+            memory: `[batch, memory_len, d_model]`; or several, evenly shared out to the layers, the
+                last one to the last layer: as many as layers give each its own.
+        """
+        memories = [memory] if isinstance(memory, Tensor) else memory
+        num_layers = len(self.layers)
+        chosen = [memories[(i + 1) * len(memories) // num_layers - 1] for i in range(num_layers)]
         attentions: list[Any] = [layer.cross_attn for layer in self.layers]
-        return tuple(attention.project_memory(memory) for attention in attentions)
+        pairs = zip(attentions, chosen, strict=True)
+        return tuple(attention.project_memory(states) for attention, states in pairs)
 
     def forward(
         self,

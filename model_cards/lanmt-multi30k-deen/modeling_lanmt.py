@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, ClassVar, cast
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
-from transformers import PreTrainedModel
 from transformers import initialization as init
-from transformers.masking_utils import create_bidirectional_mask
 from transformers.utils.generic import ModelOutput
 
 from .configuration_lanmt import LaNMTConfig
 from .generation_nar import NARGenerationMixin
 from .latent_gaussian import DiagonalGaussian
-from .layers_nar import CrossEncoder, Encoder, KeysAndValues, sinusoidal_positions
+from .layers_nar import CrossEncoder, Encoder, sinusoidal_positions
 from .length_predictor import LengthPredictor, LengthTransform
 from .losses_nar import (
     IGNORED_LABEL,
@@ -25,6 +23,7 @@ from .losses_nar import (
     replace_words,
     word_loss_sum,
 )
+from .modeling_nar import EncodedSource, NARPreTrainedModel
 from .refinement_delta_posterior import DeltaPosterior
 from .refinement_state import real_positions
 
@@ -62,37 +61,7 @@ class LaNMTOutput(ModelOutput):
     posterior_std: Tensor | None = None
 
 
-@dataclass(frozen=True)
-class EncodedSource:
-    """What is computed once for each sentence and read in every iteration.
-
-    Args:
-        embeddings: Source embeddings, where the posterior starts, `[batch, source_len, d_model]`.
-        states: Source states, `[batch, source_len, d_model]`.
-        mask: True on real source tokens, `[batch, source_len]`.
-        attention_mask: `mask` as the attention implementation wants it.
-        is_empty: True for rows with no token but special ones, `[batch]`.
-        decoder_memory: Keys and values of the states for each decoder layer.
-        target_lengths: Lengths to use instead of predicted ones, in tokens, `[batch]`.
-        extra_length: Tokens added to each predicted length.
-    """
-
-    embeddings: Tensor
-    states: Tensor
-    mask: Tensor
-    attention_mask: Any
-    is_empty: Tensor
-    decoder_memory: tuple[KeysAndValues, ...]
-    target_lengths: Tensor | None = None
-    extra_length: int = 0
-
-    @property
-    def lengths(self) -> Tensor:
-        """Real source tokens of each row, `[batch]`."""
-        return self.mask.sum(-1)
-
-
-class LaNMTForConditionalGeneration(NARGenerationMixin, PreTrainedModel):
+class LaNMTForConditionalGeneration(NARGenerationMixin, NARPreTrainedModel):
     """Latents of source length, a length predictor on them, and a decoder for all positions.
 
     Differences from the authors' code, whose mistakes are not repeated: cross-attention has
@@ -105,12 +74,6 @@ class LaNMTForConditionalGeneration(NARGenerationMixin, PreTrainedModel):
     """
 
     config_class = LaNMTConfig
-    base_model_prefix = ""
-    main_input_name = "input_ids"
-    supports_gradient_checkpointing = True
-    accepts_loss_kwargs = False  # the loss is a mean over tokens; Trainer must not rescale it
-    _supports_sdpa = True
-    _no_split_modules = ["EncoderLayer", "CrossLayer"]  # noqa: RUF012  as the base class has it
     refinements: ClassVar[dict[str, type]] = {"delta_posterior": DeltaPosterior}
 
     def __init__(self, config: LaNMTConfig) -> None:
@@ -143,40 +106,8 @@ class LaNMTForConditionalGeneration(NARGenerationMixin, PreTrainedModel):
         if module in (self.prior_head, self.posterior_head):
             init.normal_(module.weight, std=0.02)  # both start near each other: a small KL
             init.zeros_(module.bias)
-        elif isinstance(module, nn.Linear):
-            init.xavier_uniform_(module.weight)
-            init.zeros_(module.bias)
-        elif isinstance(module, nn.Embedding):
-            init.normal_(module.weight, std=self.config.init_std or self.config.d_model**-0.5)
-            if module.padding_idx is not None:
-                init.zeros_(module.weight[module.padding_idx])
-        elif isinstance(module, nn.LayerNorm):
-            init.ones_(module.weight)
-            init.zeros_(module.bias)
-        elif isinstance(module, LengthTransform):
-            init.constant_(module.raw_std, module.first_raw_std)
-
-    def get_input_embeddings(self) -> nn.Embedding:
-        """Return the source embeddings."""
-        return self.source_embeddings
-
-    def set_input_embeddings(self, value: nn.Module) -> None:
-        """Replace the source embeddings, and the target's where they share one table."""
-        self.source_embeddings = cast("nn.Embedding", value)
-
-    def resize_token_embeddings(self, *args: Any, **kwargs: Any) -> nn.Embedding:
-        """Resize the vocabulary of source, target and output together.
-
-        Raises:
-            ValueError: If source and target have embeddings of their own.
-        """
-        if not self.config.share_embeddings:
-            raise ValueError(
-                "The vocabulary can be resized only if source and target share embeddings, and "
-                "`share_embeddings` is False here. Make a new model with the size you need."
-            )
-        resized: nn.Embedding = super().resize_token_embeddings(*args, **kwargs)
-        return resized
+        else:
+            super()._init_weights(module)
 
     def get_output_embeddings(self) -> nn.Linear:
         """Return the output layer."""
@@ -186,17 +117,6 @@ class LaNMTForConditionalGeneration(NARGenerationMixin, PreTrainedModel):
     def set_output_embeddings(self, value: nn.Linear) -> None:
         """Replace the output layer."""
         self.lm_head = value
-
-    def _embed(self, table: nn.Embedding, ids: Tensor) -> Tensor:
-        """Return scaled embeddings plus positions, `[batch, length, d_model]`."""
-        embedded = table(ids) * math.sqrt(self.config.d_model)
-        positions = sinusoidal_positions(ids.shape[1], self.config.d_model, like=embedded)
-        dropped: Tensor = self.dropout(embedded + positions)
-        return dropped
-
-    def _attention_mask(self, hidden: Tensor, mask: Tensor) -> Any:
-        """Return `mask` `[batch, length]` as the attention implementation wants it."""
-        return create_bidirectional_mask(self.config, hidden, mask)
 
     def encode(
         self,
@@ -218,12 +138,7 @@ class LaNMTForConditionalGeneration(NARGenerationMixin, PreTrainedModel):
         Raises:
             ValueError: If the source is longer than the model was made for, or empty.
         """
-        self._check_source(input_ids, attention_mask)
-        is_pad = input_ids == self.config.pad_token_id
-        mask = ~is_pad if attention_mask is None else attention_mask.bool()
-        is_empty = ~(mask & ~torch.isin(input_ids, self._special_ids(mask.device))).any(-1)
-        mask = mask.clone()
-        mask[:, 0] |= ~mask.any(-1)  # a row of padding only still needs one key to attend to
+        mask, is_empty = self._read_source(input_ids, attention_mask)
         embeddings = self._embed(self.source_embeddings, input_ids)
         wide_mask = self._attention_mask(embeddings, mask)
         states = self.prior(embeddings, wide_mask)
@@ -231,31 +146,6 @@ class LaNMTForConditionalGeneration(NARGenerationMixin, PreTrainedModel):
         return EncodedSource(
             embeddings, states, mask, wide_mask, is_empty, memory, target_lengths, extra_length
         )
-
-    def _special_ids(self, device: torch.device) -> Tensor:
-        """Return the ids of tokens that are no words."""
-        names = ("pad", "bos", "eos", "unk", "mask")
-        ids = (getattr(self.config, f"{name}_token_id") for name in names)
-        return torch.tensor([i for i in ids if i is not None], device=device)
-
-    def _check_source(self, input_ids: Tensor, attention_mask: Tensor | None) -> None:
-        limit = self.config.max_position_embeddings
-        if input_ids.ndim != 2 or 0 in input_ids.shape:
-            raise ValueError(
-                f"`input_ids` must have shape [batch, source_len] with at least one token, got "
-                f"{list(input_ids.shape)}. Tokenize with return_tensors='pt', padding=True."
-            )
-        if input_ids.shape[1] > limit:
-            raise ValueError(
-                f"Source has {input_ids.shape[1]} tokens, but the model takes at most {limit} "
-                f"(`max_position_embeddings`). Split the text or tokenize with truncation=True, "
-                f"max_length={limit}."
-            )
-        if attention_mask is not None and attention_mask.shape != input_ids.shape:
-            raise ValueError(
-                f"`attention_mask` must have the shape of `input_ids`, {list(input_ids.shape)}; "
-                f"got {list(attention_mask.shape)}."
-            )
 
     def infer_prior(self, source: EncodedSource) -> DiagonalGaussian:
         """Return p(z|x), one latent for each source position."""
@@ -278,7 +168,7 @@ class LaNMTForConditionalGeneration(NARGenerationMixin, PreTrainedModel):
         mask = self._attention_mask(embedded, target_mask)
         target = self.target_encoder(embedded, mask)
         memory = self.posterior.project_memory(target)
-        memory_mask = create_bidirectional_mask(self.config, source.embeddings, target_mask, target)
+        memory_mask = self._cross_mask(source.embeddings, target_mask, target)
         hidden = self.posterior(source.embeddings, source.attention_mask, memory, memory_mask)
         return DiagonalGaussian.from_head(self.posterior_head(hidden), self.config.std_floor)
 
@@ -292,12 +182,13 @@ class LaNMTForConditionalGeneration(NARGenerationMixin, PreTrainedModel):
         The source's `extra_length` is added to them. They are at least 1 and at most
         `max_target_length`; a source without words has a target of length 1.
         """
-        if source.target_lengths is not None:
-            return source.target_lengths.clamp(max=self.config.max_target_length)
-        logits = self._length_logits(self.latent_projection(latent), source)
-        lengths = self.length_predictor.most_likely_length(logits, source.lengths)
-        lengths = (lengths + source.extra_length).clamp(1, self.config.max_target_length)
-        return lengths.masked_fill(source.is_empty, 1)
+        projected = self.latent_projection(latent)
+        return self._pick_length(self._length_logits(projected, source), source)
+
+    def first_length_logits(self, source: EncodedSource) -> Tensor:
+        """Return logits over length offsets given the prior mean, `[batch, classes]`."""
+        projected = self.latent_projection(self.infer_prior(source).mean)
+        return self._length_logits(projected, source)
 
     def decode(self, latent: Tensor, lengths: Tensor, source: EncodedSource) -> Tensor:
         """Return logits `[batch, lengths.max(), vocab]` in which no special token can win.
@@ -314,15 +205,6 @@ class LaNMTForConditionalGeneration(NARGenerationMixin, PreTrainedModel):
         hidden = self._decode_hidden(self.latent_projection(latent), target_mask, source)
         return self._allow_words_only(self.lm_head(hidden), lengths)
 
-    def _allow_words_only(self, logits: Tensor, lengths: Tensor) -> Tensor:
-        """Change logits in place, as they are large and nobody else has them."""
-        lowest = torch.finfo(logits.dtype).min
-        logits[..., self._special_ids(logits.device)] = lowest
-        rows = torch.arange(len(lengths), device=logits.device)
-        logits[rows, lengths - 1] = lowest
-        logits[rows, lengths - 1, self.config.eos_token_id] = 0.0
-        return logits
-
     def _decode_hidden(
         self, projected: Tensor, target_mask: Tensor, source: EncodedSource
     ) -> Tensor:
@@ -333,8 +215,8 @@ class LaNMTForConditionalGeneration(NARGenerationMixin, PreTrainedModel):
         length = self.length_embeddings(lengths)[:, None]
         hidden = self.dropout(spread * math.sqrt(0.5) + 0.5 * positions + 0.5 * length)
         mask = self._attention_mask(hidden, target_mask)
-        memory_mask = create_bidirectional_mask(self.config, hidden, source.mask, source.states)
-        decoded: Tensor = self.decoder(hidden, mask, source.decoder_memory, memory_mask)
+        memory_mask = self._cross_mask(hidden, source.mask, source.states)
+        decoded: Tensor = self.decoder(hidden, mask, source.memory, memory_mask)
         return decoded
 
     def forward(
@@ -412,11 +294,3 @@ class LaNMTForConditionalGeneration(NARGenerationMixin, PreTrainedModel):
         output.kl = ((kl * source.mask).sum() / num_positions).detach()
         output.length_loss = (length_sum / len(lengths)).detach()
         output.posterior_mean, output.posterior_std = posterior.mean, posterior.std
-
-    def _check_labels(self, labels: Tensor) -> None:
-        limit = self.config.max_target_length
-        if labels.shape[1] > limit:
-            raise ValueError(
-                f"Labels have {labels.shape[1]} tokens, but the model makes at most {limit} "
-                f"(`max_target_length`). Drop or split such pairs."
-            )

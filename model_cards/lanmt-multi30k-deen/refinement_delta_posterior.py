@@ -10,6 +10,7 @@ from torch import Tensor
 from .refinement_state import (
     LatentNetwork,
     RefinementState,
+    check_limits,
     most_likely_tokens,
     real_positions,
     same_draft,
@@ -39,23 +40,7 @@ class DeltaPosterior:
     stop_early: bool = True
 
     def __post_init__(self) -> None:
-        for name, value in (
-            ("num_refinement_iterations", self.iterations),
-            ("max_length", self.max_length),
-        ):
-            if type(value) is not int:
-                raise ValueError(f"`{name}` must be an integer, got {value!r}.")
-        if not isinstance(self.stop_early, bool):
-            raise ValueError(f"`stop_early` must be true or false, got {self.stop_early!r}.")
-        if self.iterations < 0:
-            raise ValueError(
-                f"`num_refinement_iterations` must be at least 0, got {self.iterations}. "
-                f"Use 0 to decode from the prior mean."
-            )
-        if self.max_length < 1:
-            raise ValueError(
-                f"`max_length` must be at least 1, the end token; got {self.max_length}."
-            )
+        check_limits(self, zero_means="decode from the prior mean")
 
     def draft(self, network: LatentNetwork, source: object) -> RefinementState:
         """Decode from the prior mean."""
@@ -67,6 +52,7 @@ class DeltaPosterior:
         """Run one iteration. Pure: same inputs, same output; `state` is not changed."""
         posterior = network.infer_posterior(state.tokens, state.target_mask, source)
         new = self._decode(network, source, posterior.mean)
+        new = replace(new, iteration=state.iteration + 1)
         return replace(new, is_finished=same_draft(state, new)) if self.stop_early else new
 
     def _decode(self, network: LatentNetwork, source: object, latent: Tensor) -> RefinementState:

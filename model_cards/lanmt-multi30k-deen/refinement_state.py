@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import Any, Protocol
 
 import torch
@@ -50,6 +50,35 @@ class LatentNetwork(Protocol):
 
 
 @dataclass(frozen=True)
+class DecodedDraft:
+    """One decoder pass.
+
+    Args:
+        logits: `[batch, target_len, vocab]`, in which no special token can win but the end token
+            at the last position of each row.
+        states: What the logits were read from, `[batch, target_len, d_model]`.
+    """
+
+    logits: Tensor
+    states: Tensor
+
+
+class DraftNetwork(Protocol):
+    """All that a token-space strategy may ask of a network; `source` as in `LatentNetwork`."""
+
+    pad_token_id: int
+
+    def predict_length(self, source: Any) -> Tensor:
+        """Return the most likely target lengths, in tokens with the end token, `[batch]`."""
+
+    def decode_first(self, lengths: Tensor, source: Any) -> DecodedDraft:
+        """Decode from copies of the source, for lengths `[batch]`."""
+
+    def decode_again(self, state: RefinementState, source: Any) -> DecodedDraft:
+        """Decode from a draft and its states."""
+
+
+@dataclass(frozen=True)
 class RefinementState:
     """One draft translation for each row. Masks are boolean.
 
@@ -61,6 +90,11 @@ class RefinementState:
         is_finished: True for rows that another iteration would not change, `[batch]`.
         latent: The latents that the draft was decoded from, `[batch, latent_len, latent_dim]`;
             None where a strategy has none.
+        states: The network's states at each position of the draft, for a strategy that hands them
+            on, `[batch, target_len, d_model]`.
+        iteration: Iterations done so far.
+        repeats: Iterations up to this one, without a break, that gave the row's draft again, for a
+            strategy that counts them, `[batch]`.
     """
 
     tokens: Tensor
@@ -68,6 +102,9 @@ class RefinementState:
     target_mask: Tensor
     is_finished: Tensor
     latent: Tensor | None = None
+    states: Tensor | None = None
+    iteration: int = 0
+    repeats: Tensor | None = None
 
     @property
     def lengths(self) -> Tensor:
@@ -83,6 +120,10 @@ class RefinementStrategy(Protocol):
         """How often `refine` is called at most."""
 
     @property
+    def max_length(self) -> int:
+        """Longest draft, in tokens with the end token."""
+
+    @property
     def stop_early(self) -> bool:
         """Whether a row that is finished is left as it is."""
 
@@ -91,6 +132,31 @@ class RefinementStrategy(Protocol):
 
     def refine(self, network: Any, source: Any, state: RefinementState) -> RefinementState:
         """Run one iteration. Pure: same inputs, same output; `state` is not changed."""
+
+
+def check_limits(strategy: RefinementStrategy, zero_means: str) -> None:
+    """Check the fields that every strategy has.
+
+    Args:
+        strategy: It.
+        zero_means: What no iteration is good for, for the message.
+
+    Raises:
+        ValueError: If one is of the wrong type or out of its range.
+    """
+    iterations, max_length = strategy.iterations, strategy.max_length
+    for name, value in (("num_refinement_iterations", iterations), ("max_length", max_length)):
+        if type(value) is not int:
+            raise ValueError(f"`{name}` must be an integer, got {value!r}.")
+    if not isinstance(strategy.stop_early, bool):
+        raise ValueError(f"`stop_early` must be true or false, got {strategy.stop_early!r}.")
+    if iterations < 0:
+        raise ValueError(
+            f"`num_refinement_iterations` must be at least 0, got {iterations}. "
+            f"Use 0 to {zero_means}."
+        )
+    if max_length < 1:
+        raise ValueError(f"`max_length` must be at least 1, the end token; got {max_length}.")
 
 
 def real_positions(lengths: Tensor) -> Tensor:
@@ -136,9 +202,49 @@ def same_draft(state: RefinementState, other: RefinementState) -> Tensor:
     return ~differs.any(-1) & (state.lengths == other.lengths)
 
 
+def jaccard_distance(state: RefinementState, other: RefinementState) -> Tensor:
+    """Return 1 - |common tokens| / |tokens of either| of each row, float32, `[batch]`.
+
+    Tokens are counted as often as they occur, and their order does not matter, as in the code of
+    Lee et al. 2018.
+    """
+    first, second = (
+        s.tokens.masked_fill(~s.target_mask, -1).sort(dim=-1).values for s in (state, other)
+    )
+    before, after = (_counts_before(values) for values in (first, second))
+    # Each token is told from its equals by how many of them stand before it.
+    same = (first[:, :, None] == second[:, None]) & (before[:, :, None] == after[:, None])
+    common = (same.any(-1) & (first >= 0)).sum(-1)
+    either = state.lengths + other.lengths - common
+    return 1 - common / either.clamp(min=1)
+
+
+def _counts_before(values: Tensor) -> Tensor:
+    """Return how many equal values stand before each of sorted rows, `[batch, length]`."""
+    positions = torch.arange(values.shape[1], device=values.device).expand(values.shape)
+    return positions - torch.searchsorted(values.contiguous(), values.contiguous())
+
+
 def set_width(values: Tensor, width: int, value: float) -> Tensor:
     """Return `[batch, target_len]` cut, or widened with `value`, to `[batch, width]`."""
     return torch.nn.functional.pad(values, (0, width - values.shape[1]), value=value)
+
+
+def take_rows(value: Any, rows: Tensor) -> Any:
+    """Return the given rows of tensors, of tuples of them, or of a dataclass that holds them.
+
+    Args:
+        value: A tensor whose first dimension is the batch; what holds no tensor stays as it is.
+        rows: Indices, `[new_batch]`; a row may come several times.
+    """
+    if isinstance(value, Tensor):
+        return value[rows]
+    if isinstance(value, tuple):
+        return tuple(take_rows(item, rows) for item in value)
+    if is_dataclass(value) and not isinstance(value, type):
+        parts = {item.name: getattr(value, item.name) for item in fields(value)}
+        return replace(value, **{name: take_rows(part, rows) for name, part in parts.items()})
+    return value
 
 
 def keep_finished(
@@ -156,9 +262,11 @@ def keep_finished(
         )
         return merged.masked_fill(~target_mask, padding)
 
-    latent = new.latent
+    latent, states = new.latent, new.states
     if latent is not None and state.latent is not None:
         latent = torch.where(keep[..., None], state.latent, latent)
+    if states is not None:  # those of finished rows are not read again
+        states = torch.nn.functional.pad(states, (0, 0, 0, width - states.shape[1]))
     return replace(
         new,
         tokens=merge(state.tokens, new.tokens, pad_token_id),
@@ -166,6 +274,7 @@ def keep_finished(
         target_mask=target_mask,
         is_finished=state.is_finished | new.is_finished,
         latent=latent,
+        states=states,
     )
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from hf_nar.auto import register
+    from hf_nar.captioner import Captioner, CaptionTrace
     from hf_nar.inference import TranslationTrace, Translator
     from hf_nar.remote_code.configuration_lanmt import LaNMTConfig
     from hf_nar.remote_code.modeling_lanmt import LaNMTForConditionalGeneration
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "CaptionTrace",
+    "Captioner",
     "LaNMTConfig",
     "LaNMTForConditionalGeneration",
     "TranslationTrace",
@@ -29,6 +32,8 @@ __all__ = [
 ]
 
 _HOMES = {
+    "CaptionTrace": "hf_nar.captioner",
+    "Captioner": "hf_nar.captioner",
     "LaNMTConfig": "hf_nar.remote_code.configuration_lanmt",
     "LaNMTForConditionalGeneration": "hf_nar.remote_code.modeling_lanmt",
     "TranslationTrace": "hf_nar.inference",

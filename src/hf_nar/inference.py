@@ -1,8 +1,8 @@
-"""Sentences in, sentences out."""
+"""Sentences in, sentences out; and what all that turns a network's output into text shares."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -13,6 +13,7 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from hf_nar.auto import check_model_type, load_model, load_tokenizer, pick_device, pick_dtype
+from hf_nar.teacher import Teacher
 
 Result = TypeVar("Result")
 
@@ -37,15 +38,8 @@ class TranslationTrace:
     iterations: int
 
 
-class Translator:
-    """Translates texts with a non-autoregressive model.
-
-    It replaces `pipeline("translation")`, which transformers 5 no longer has, and is called in the
-    same way:
-
-    >>> translator = Translator.from_pretrained("model_cards/lanmt-multi30k-deen")
-    >>> translator("Ein Hund läuft im Schnee .")
-    [{'translation_text': 'A dog is running in the snow .'}]
+class ParallelGenerator:
+    """What `Translator` and `Captioner` share: a model, its tokenizer, and text from its output.
 
     Args:
         model: A model of this package.
@@ -63,6 +57,80 @@ class Translator:
         network: Any = model
         network.resolve_knobs(generate_kwargs)  # refuses a wrong knob now, not at the first call
 
+    @torch.inference_mode()
+    def _generate(self, source: Mapping[str, torch.Tensor], knobs: Mapping[str, Any]) -> Any:
+        """Run the model on its inputs by name; return its output on the CPU."""
+        generate: Any = self.model.generate
+        output = generate(
+            **{name: value.to(self.model.device) for name, value in source.items()},
+            **{**self.generate_kwargs, **knobs, "return_dict_in_generate": True},
+        )
+        output.sequences = output.sequences.cpu()
+        output.scores = output.scores.float().cpu()
+        output.history = tuple(draft.cpu() for draft in output.history)
+        return output
+
+    def _text(self, output: Any, row: int) -> str:
+        text = self.tokenizer.decode(output.sequences[row], skip_special_tokens=True)
+        return " ".join(str(text).splitlines()).strip()  # bytes of the vocabulary may make a \n
+
+    def _how_it_came_about(self, output: Any, row: int) -> dict[str, Any]:
+        """Return the `drafts`, `scores` and `iterations` of a trace."""
+        iterations = int(output.iterations[row])
+        length = int(output.lengths[row])
+        return {
+            "drafts": [self._tokens(draft[row]) for draft in output.history[: iterations + 1]],
+            "scores": output.scores[row, :length].tolist(),
+            "iterations": iterations,
+        }
+
+    def _tokens(self, ids: torch.Tensor) -> list[str]:
+        """Return the tokens of a draft without padding and the tokens that frame it."""
+        tokenizer = self.tokenizer
+        frame = {tokenizer.pad_token_id, tokenizer.bos_token_id, tokenizer.eos_token_id}
+        kept = [i for i in ids.tolist() if i not in frame]
+        return [str(token) for token in tokenizer.convert_ids_to_tokens(kept)]
+
+
+class Translator(ParallelGenerator):
+    """Translates texts with a non-autoregressive model.
+
+    It replaces `pipeline("translation")`, which transformers 5 no longer has, and is called in the
+    same way:
+
+    >>> translator = Translator.from_pretrained("model_cards/lanmt-multi30k-deen")
+    >>> translator("Ein Hund läuft im Schnee .")
+    [{'translation_text': 'A dog is running in the snow .'}]
+
+    Args:
+        model: A model of this package.
+        tokenizer: Its tokenizer.
+        teacher: Ranks translations of several lengths, with `length_beam=5, rank_by="teacher"`. It
+            has the vocabulary of `tokenizer` and is on the model's device.
+        **generate_kwargs: Knobs for `model.generate` in every call, such as
+            `num_refinement_iterations`. What a call itself passes comes first.
+
+    Raises:
+        ValueError: If a knob is wrong, the teacher cannot rank, or one is asked for and not given.
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        teacher: Teacher | None = None,
+        **generate_kwargs: Any,
+    ) -> None:
+        super().__init__(model, tokenizer, **generate_kwargs)
+        self.teacher = teacher
+        if teacher is not None:
+            _check_ranking_teacher(teacher, model, tokenizer)
+        elif self.ranks_by_teacher({}):
+            raise ValueError(
+                "`rank_by` is teacher, so a teacher must be given, but none is. Give `teacher=`, "
+                "or `--rank-with` on the command line."
+            )
+
     @classmethod
     def from_pretrained(
         cls,
@@ -70,6 +138,7 @@ class Translator:
         device: str | torch.device | None = None,
         dtype: str | torch.dtype | None = None,
         revision: str | None = None,
+        teacher: str | Path | None = None,
         **generate_kwargs: Any,
     ) -> Translator:
         """Load a model with the code of this package; code in the model folder is not run.
@@ -80,6 +149,9 @@ class Translator:
             dtype: `"float32"`, `"bfloat16"`, `"float16"` or a torch dtype. None takes float32 on
                 the CPU, where others are slow, and the saved one elsewhere.
             revision: Commit, branch or tag on the Hub.
+            teacher: Folder or Hub id of an autoregressive model with the same vocabulary, which
+                ranks translations of several lengths; only safetensors, and no code of its folder
+                is run.
             **generate_kwargs: Knobs for `model.generate` in every call.
 
         Returns:
@@ -87,26 +159,28 @@ class Translator:
 
         Raises:
             OSError: If there is no such model, or a file of it is missing or damaged.
-            ValueError: If it is not a model of this package, its files contradict each other, or
-                `device` or `dtype` cannot be used.
+            ValueError: If it is not a model of this package, its files contradict each other,
+                `device` or `dtype` cannot be used, or as the class.
         """
-        name = str(folder_or_id)
-        where = pick_device(device)
-        model_dtype = pick_dtype(dtype, where)
-        check_model_type(name, revision)
-        model = load_model(name, model_dtype, revision)
-        tokenizer = load_tokenizer(name, revision)
-        if len(tokenizer) > model.config.vocab_size:
+        model, tokenizer = load_parts(str(folder_or_id), device, dtype, revision)
+        if takes_images(model):
             raise ValueError(
-                f"The tokenizer must fit the model, but in {name} it has {len(tokenizer)} tokens "
-                f"and the model {model.config.vocab_size}. Use the tokenizer it was trained with."
+                f"A translator must take text, but {folder_or_id} takes images. Use "
+                f"`hf_nar.Captioner`."
             )
-        return cls(model.to(where).eval(), tokenizer, **generate_kwargs)
+        ranking = None if teacher is None else Teacher.from_pretrained(teacher, device, dtype)
+        return cls(model, tokenizer, ranking, **generate_kwargs)
 
     @property
     def max_source_tokens(self) -> int:
         """Longest source text, in tokens with the end token."""
         return int(self.model.config.max_position_embeddings)
+
+    def ranks_by_teacher(self, knobs: Mapping[str, Any]) -> bool:
+        """Return whether a teacher chooses translations, in a call with these knobs."""
+        network: Any = self.model
+        resolved = network.resolve_knobs({**self.generate_kwargs, **knobs})
+        return bool(resolved.length_beam > 1 and resolved.rank_by == "teacher")
 
     @overload
     def __call__(
@@ -135,7 +209,7 @@ class Translator:
             ValueError: As `translate`.
             TypeError: As `translate`.
         """
-        _check_batch_size(batch_size)
+        check_batch_size(batch_size)
         if not isinstance(texts, Iterable):
             raise TypeError(
                 f"`texts` must be a text, a list of texts or an iterator; got "
@@ -166,7 +240,7 @@ class Translator:
         """
 
         def read(source: str, output: Any, row: int) -> str:
-            return self._text(output.sequences[row])
+            return self._text(output, row)
 
         return self._run(lines, batch_size, generate_kwargs, read, lambda source: "")
 
@@ -209,35 +283,20 @@ class Translator:
             read: Makes a result of a text, the output of `generate` and its row there.
             nothing: Makes the result of a text without words.
         """
-        _check_batch_size(batch_size)
+        check_batch_size(batch_size)
         sources = self._tokenize(lines)
         self._check_lengths(sources)
+        if self.teacher is not None:
+            generate_kwargs = {"teacher": self.teacher.model, **generate_kwargs}
         results = [nothing(line) for line in lines]
         todo = [i for i, line in enumerate(lines) if line.strip()]
         todo.sort(key=lambda i: len(sources[i]), reverse=True)  # too big a batch fails at once
         for start in range(0, len(todo), batch_size):
             batch = todo[start : start + batch_size]
-            output = self._generate([sources[i] for i in batch], generate_kwargs)
+            output = self._generate(self._padded([sources[i] for i in batch]), generate_kwargs)
             for row, i in enumerate(batch):
                 results[i] = read(lines[i], output, row)
         return results
-
-    @torch.inference_mode()
-    def _generate(self, sources: list[list[int]], generate_kwargs: dict[str, Any]) -> Any:
-        """Run the model on token ids; return its output on the CPU."""
-        rows = [torch.tensor(ids) for ids in sources]
-        pad, device = self.tokenizer.pad_token_id, self.model.device
-        mask = pad_sequence([torch.ones_like(ids) for ids in rows], batch_first=True)
-        generate: Any = self.model.generate
-        output = generate(
-            input_ids=pad_sequence(rows, batch_first=True, padding_value=pad).to(device),
-            attention_mask=mask.to(device),
-            **{**self.generate_kwargs, **generate_kwargs, "return_dict_in_generate": True},
-        )
-        output.sequences = output.sequences.cpu()
-        output.scores = output.scores.float().cpu()
-        output.history = tuple(draft.cpu() for draft in output.history)
-        return output
 
     def _tokenize(self, lines: Sequence[str]) -> list[list[int]]:
         for i, line in enumerate(lines):
@@ -261,30 +320,66 @@ class Translator:
                     f"{i} has {len(ids)}. Split it into sentences."
                 )
 
-    def _text(self, ids: torch.Tensor) -> str:
-        text = self.tokenizer.decode(ids, skip_special_tokens=True)
-        return " ".join(str(text).splitlines()).strip()  # bytes of the vocabulary may make a \n
-
     def _trace_of(self, source: str, output: Any, row: int) -> TranslationTrace:
-        iterations = int(output.iterations[row])
-        length = int(output.lengths[row])
-        return TranslationTrace(
-            source=source,
-            translation=self._text(output.sequences[row]),
-            drafts=[self._tokens(draft[row]) for draft in output.history[: iterations + 1]],
-            scores=output.scores[row, :length].tolist(),
-            iterations=iterations,
+        how = self._how_it_came_about(output, row)
+        return TranslationTrace(source, self._text(output, row), **how)
+
+    def _padded(self, sources: list[list[int]]) -> dict[str, torch.Tensor]:
+        """Return token ids as inputs of the network."""
+        rows = [torch.tensor(ids) for ids in sources]
+        mask = pad_sequence([torch.ones_like(ids) for ids in rows], batch_first=True)
+        pad = self.tokenizer.pad_token_id
+        ids = pad_sequence(rows, batch_first=True, padding_value=pad)
+        return {"input_ids": ids, "attention_mask": mask}
+
+
+def _check_ranking_teacher(
+    teacher: Teacher, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase
+) -> None:
+    """Check that a teacher can read what a model reads and writes."""
+    theirs = teacher.tokenizer
+    if theirs.get_vocab() != tokenizer.get_vocab():
+        raise ValueError(
+            f"A teacher that ranks must have the model's own vocabulary, of {len(tokenizer)} "
+            f"tokens, but has another one, of {len(theirs)}. Give the teacher whose tokenizer the "
+            f"model was trained with."
+        )
+    config: Any = model.config
+    longest = max(int(config.max_position_embeddings), int(config.max_target_length))
+    if teacher.max_source_tokens < longest:
+        raise ValueError(
+            f"A teacher that ranks must take texts as long as the model's, {longest} tokens, but "
+            f"takes {teacher.max_source_tokens}. Give another teacher."
         )
 
-    def _tokens(self, ids: torch.Tensor) -> list[str]:
-        """Return the tokens of a draft without padding and the tokens that frame it."""
-        tokenizer = self.tokenizer
-        frame = {tokenizer.pad_token_id, tokenizer.bos_token_id, tokenizer.eos_token_id}
-        kept = [i for i in ids.tolist() if i not in frame]
-        return [str(token) for token in tokenizer.convert_ids_to_tokens(kept)]
+
+def load_parts(
+    name: str,
+    device: str | torch.device | None,
+    dtype: str | torch.dtype | None,
+    revision: str | None,
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """Load a model, in evaluation mode, and its tokenizer; see `Translator.from_pretrained`."""
+    where = pick_device(device)
+    model_dtype = pick_dtype(dtype, where)
+    check_model_type(name, revision)
+    model = load_model(name, model_dtype, revision)
+    tokenizer = load_tokenizer(name, revision)
+    if len(tokenizer) > model.config.vocab_size:
+        raise ValueError(
+            f"The tokenizer must fit the model, but in {name} it has {len(tokenizer)} tokens "
+            f"and the model {model.config.vocab_size}. Use the tokenizer it was trained with."
+        )
+    return model.to(where).eval(), tokenizer
 
 
-def _check_batch_size(batch_size: int) -> None:
+def takes_images(model: PreTrainedModel) -> bool:
+    """Return whether the source of a model is an image."""
+    return getattr(model.config, "vision_config", None) is not None
+
+
+def check_batch_size(batch_size: int) -> None:
+    """Refuse batches without room."""
     if batch_size < 1:
         raise ValueError(
             f"`batch_size` must be at least 1, got {batch_size}. Use 1 for one by one."

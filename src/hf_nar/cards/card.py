@@ -10,6 +10,7 @@ from typing import Any
 
 from huggingface_hub import EvalResult, ModelCardData
 
+from hf_nar.cards.families import FAMILIES, Family
 from hf_nar.cards.tables import hardware, latency_table, quality_table, speed_table
 from hf_nar.evaluation.model_identity import weights_digest
 from hf_nar.evaluation.traces import format_trace
@@ -18,7 +19,6 @@ from hf_nar.inference import TranslationTrace
 RESULTS_FILE, TRAINING_FILE = "results.json", "training.json"
 # Sections of a results file, each with the command that writes it; a teacher needs the first only.
 NEEDED_SECTIONS = {"quality": "evaluate", "latency": "latency", "benchmark": "benchmark"}
-OUR_TAGS = ("non-autoregressive", "lanmt", "custom_code")
 
 QUICKSTART = """\
 ```python
@@ -45,34 +45,6 @@ ids = model.generate(**tokenizer(sentences, return_tensors="pt"))
 print(tokenizer.batch_decode(ids, skip_special_tokens=True))
 # {printed}
 ```"""
-
-DECODING = """\
-```python
-output = model.generate(
-    **tokenizer(sentences, return_tensors="pt"),
-    num_refinement_iterations=4,  # 0 decodes from the prior mean; more may be better, and slower
-    collapse_repeats=True,  # drop a token that repeats the one before it
-    max_length=64,  # longest translation, in tokens
-    return_dict_in_generate=True,
-)
-output.sequences, output.scores, output.lengths, output.iterations, output.history
-```"""
-
-CITATION = """\
-@inproceedings{shu2020latent,
-  title = {Latent-Variable Non-Autoregressive Neural Machine Translation with Deterministic
-           Inference Using a Delta Posterior},
-  author = {Shu, Raphael and Lee, Jason and Nakayama, Hideki and Cho, Kyunghyun},
-  booktitle = {AAAI},
-  year = {2020}
-}
-
-@inproceedings{kim2016sequence,
-  title = {Sequence-Level Knowledge Distillation},
-  author = {Kim, Yoon and Rush, Alexander M.},
-  booktitle = {EMNLP},
-  year = {2016}
-}"""
 
 
 @dataclass(frozen=True)
@@ -131,6 +103,28 @@ class ModelFacts:
         return bool(self.results["quality"].get("is_autoregressive"))
 
     @property
+    def family(self) -> Family:
+        """What a card says of the model's family; the model is no teacher.
+
+        Raises:
+            ValueError: If the results are of no family of this package.
+        """
+        name = self.results["quality"].get("family")
+        if name not in FAMILIES:
+            raise ValueError(
+                f"The results of {self.name} must name its family, one of {', '.join(FAMILIES)}; "
+                f"got {name!r}. Measure again with `hf-nar evaluate`."
+            )
+        return FAMILIES[name]
+
+    @property
+    def tags(self) -> list[str]:
+        """Tags of the card beside its task."""
+        if self.is_teacher:
+            return ["teacher"]
+        return ["non-autoregressive", str(self.results["quality"]["family"]), "custom_code"]
+
+    @property
     def default_quality(self) -> Mapping[str, Any]:
         """The figures of the decoding that the model has as its default.
 
@@ -152,7 +146,8 @@ def render_card(facts: ModelFacts) -> str:
     ours = (_summary, _quickstart, _quality, _speed, _trace, _decoding, _training, _limits)
     sections = (_summary, _quickstart, _quality, _training, _limits) if facts.is_teacher else ours
     text = "\n\n".join(section(facts) for section in sections)
-    citation = facts.card.get("citation", "" if facts.is_teacher else CITATION)
+    usual = "" if facts.is_teacher else facts.family.citation
+    citation = facts.card.get("citation", usual)
     ending = f"\n\n## Citation\n\n```bibtex\n{citation.strip()}\n```" if citation else ""
     return f"---\n{_metadata(facts)}\n---\n\n{text}{ending}\n"
 
@@ -192,7 +187,7 @@ def _metadata(facts: ModelFacts) -> str:
         license_name=card.get("license_name"),
         library_name="transformers",
         pipeline_tag="translation",
-        tags=["translation", *(["teacher"] if facts.is_teacher else OUR_TAGS)],
+        tags=["translation", *facts.tags],
         datasets=card.get("datasets"),
         metrics=["sacrebleu", "chrf"],
         model_name=facts.name,
@@ -223,11 +218,41 @@ def _quality(facts: ModelFacts) -> str:
         f"## Quality\n\n{facts.card.get('test_set', quality['source_file'])}, "
         f"{quality['sentences']} sentences, {quality['dtype']}{dropped}. The model's own decoding "
         f"is in bold.\n\n"
-        f"{quality_table(quality)}\n\n"
+        f"{quality_table(quality)}\n\n{_terms(quality)}"
         f"BLEU: `{row['bleu_signature']}`. chrF: `{row['chrf_signature']}`. "
         f"Measured on {hardware(quality['environment'])}\n\n"
         f"```\n{quality['command']}\n```"
     )
+
+
+def _terms(quality: Mapping[str, Any]) -> str:
+    """Return what the words in the table's first column mean, as a paragraph; "" if all are plain.
+
+    They are those of `readable_label`.
+    """
+    knobs = [row.get("setting", {}) for row in quality["rows"]]
+    terms = []
+    if any(values.get("stop_early") is False for values in knobs):
+        terms.append(
+            "Fixed: every sentence gets all iterations; otherwise it is finished when its draft "
+            "repeats."
+        )
+    if any(values.get("jaccard_threshold") for values in knobs):
+        terms.append(
+            "Jaccard: it is finished, too, when the Jaccard distance between the tokens of its "
+            "draft and of the draft before is below this."
+        )
+    if any(values.get("patience", 1) > 1 for values in knobs):
+        terms.append("Patience: its draft must repeat so many times in a row.")
+    if any(values.get("length_beam", 1) > 1 for values in knobs):
+        terms.append(
+            "Lengths: so many of the most likely lengths are decoded side by side, and the best "
+            "translation is kept, by the model's own score or by a teacher's."
+        )
+    teacher = quality.get("ranking_teacher")
+    if teacher and teacher.get("weights_sha256"):
+        terms.append(f"SHA-256 of that teacher's weights: `{teacher['weights_sha256']}`.")
+    return f"{' '.join(terms)}\n\n" if terms else ""
 
 
 def _speed(facts: ModelFacts) -> str:
@@ -261,7 +286,7 @@ def _trace(facts: ModelFacts) -> str:
 
 
 def _decoding(facts: ModelFacts) -> str:
-    return f"## Decode differently\n\n{DECODING}"
+    return f"## Decode differently\n\n{facts.family.decoding}"
 
 
 def _training(facts: ModelFacts) -> str:

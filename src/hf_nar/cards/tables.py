@@ -6,6 +6,8 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from hf_nar.evaluation.settings import readable_label
+
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]], texts: int = 0) -> str:
     """Return a Markdown table: the first `texts` columns to the left, numbers to the right."""
@@ -42,12 +44,18 @@ def quality_table(quality: Mapping[str, Any]) -> str:
     columns = [c for c in QUALITY_COLUMNS if any(row.get(c[0]) is not None for row in rows)]
     body = []
     for row in rows:
-        cells = [_bold(row["label"], row.get("is_default", False))]
+        cells = [_bold(_label(row), row.get("is_default", False))]
         for key, _, style in columns:
             value = row.get(key)
             cells.append("-" if value is None else format(value, style))
         body.append(cells)
     return table(["decoding", *(name for _, name, _ in columns)], body, texts=1)
+
+
+def _label(row: Mapping[str, Any]) -> str:
+    """Return a setting's name; one that is knobs and values is put in words."""
+    label = str(row["label"])
+    return (readable_label(row.get("setting", {})) if "=" in label else None) or label
 
 
 def _bold(text: str, is_bold: bool) -> str:

@@ -38,6 +38,10 @@ def benchmark(
         str | None,
         typer.Option(help="Without models: networks with new weights, of shape base or tiny."),
     ] = None,
+    family: Annotated[
+        str | None,
+        typer.Option(help="Of --random-init: lanmt or refinement_nar. [default: lanmt]"),
+    ] = None,
     systems: Annotated[
         str, typer.Option(help="Names, or default, all, ours, transformers, ctranslate2.")
     ] = "default",
@@ -101,7 +105,7 @@ def benchmark(
     if output:
         check_results_file(output)
     with TemporaryDirectory() as temporary:
-        networks = _networks(model, teacher, random_init, Path(temporary), seed)
+        networks = _networks(model, teacher, random_init, Path(temporary), seed, family)
         loader = SystemLoader(networks, Path(temporary) / "converted", where, dtype, threads)
         ours = loader.translator().model
         specs = list_systems(ours, counts, where, with_shallow=random_init is not None)
@@ -123,6 +127,7 @@ def benchmark(
             "environment": facts,
             "seed": seed,
             "dtype": str(ours.dtype).removeprefix("torch."),
+            "family": str(ours.config.model_type),
             "shape": random_init,
             "source": texts.name,
             "systems": described,
@@ -196,14 +201,23 @@ def _limits(
 
 
 def _networks(
-    model: str | None, teacher: str | None, random_init: str | None, folder: Path, seed: int
+    model: str | None,
+    teacher: str | None,
+    random_init: str | None,
+    folder: Path,
+    seed: int,
+    family: str | None,
 ) -> dict[str, str]:
     """Return where each network is, after making random ones."""
-    from hf_nar.evaluation.benchmark_networks import write_random_networks
+    from hf_nar.evaluation.benchmark_networks import DEFAULT_FAMILY, write_random_networks
 
     if random_init is None:
+        if family is not None:
+            raise ValueError(
+                "`--family` is for `--random-init`, and a model has its own family. Leave it out."
+            )
         return {"ours": str(model), "teacher": str(teacher)}
-    return write_random_networks(random_init, folder, seed)
+    return write_random_networks(random_init, folder, seed, family or DEFAULT_FAMILY)
 
 
 def _texts(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import typer
 
 from hf_nar.cli.called import CALLED
-from hf_nar.cli.options import SourceLanguage, TargetLanguage
+from hf_nar.cli.options import RankWith, SourceLanguage, TargetLanguage
 from hf_nar.cli.quiet import quiet_libraries
 
 if TYPE_CHECKING:
@@ -37,8 +37,9 @@ def evaluate(
     metrics: Annotated[
         str,
         typer.Option(
-            help="Some of bleu, chrf, ter, bleu-tokenised (words as the files' spaces part them) "
-            "and comet (by the program comet-score of unbabel-comet)."
+            help="Some of bleu, chrf, ter, bleu-tokenised (words as the files' spaces part them), "
+            "exact (percent of sentences that equal their reference) and comet (by the program "
+            "comet-score of unbabel-comet)."
         ),
     ] = "bleu,chrf",
     iterations: Annotated[
@@ -56,6 +57,7 @@ def evaluate(
             "May be repeated."
         ),
     ] = None,
+    rank_with: RankWith = None,
     against: Annotated[
         list[Path] | None,
         typer.Option(help="Compare with these translations of the test set. May be repeated."),
@@ -109,6 +111,7 @@ def evaluate(
         "--iterations": iterations,
         "--beams": beams,
         "--setting": setting,
+        "--rank-with": rank_with,
         "--prefix": prefix,
         "--source-language": source_language,
         "--target-language": target_language,
@@ -144,7 +147,9 @@ def evaluate(
     else:
         languages = (prefix, source_language, target_language)
         texts_of_settings = (iterations, beams, setting or [])
-        candidate = _load(str(model), device, languages, texts_of_settings, batch_size or 32, seed)
+        candidate = _load(
+            str(model), device, languages, texts_of_settings, rank_with, batch_size or 32, seed
+        )
     if translations:
         translations.mkdir(parents=True, exist_ok=True)
     table = QualityTable(candidate.labels, names)
@@ -208,6 +213,7 @@ def _load(
     device: str | None,
     languages: tuple[str | None, str | None, str | None],
     settings: tuple[str | None, str | None, Sequence[str]],
+    rank_with: str | None,
     batch_size: int,
     seed: int,
 ) -> Candidate:
@@ -223,9 +229,17 @@ def _load(
     widths = None if beams is None else parse_numbers(beams, "--beams")
     prefix, source, target = languages
     system = load_system(
-        model, device, prefix=prefix, source_language=source, target_language=target
+        model, device, rank_with, prefix=prefix, source_language=source, target_language=target
     )
     chosen = choose_settings(not isinstance(system, Translator), counts, widths, texts)
     for one in chosen:
         check_setting(system, one)
-    return ModelCandidate(model, system, chosen, batch_size, seed)
+    if isinstance(system, Translator) and rank_with is not None:
+        _option(
+            "--rank-with",
+            rank_with,
+            rank_with,
+            "--setting length_beam=5,rank_by=teacher",
+            any(system.ranks_by_teacher(one.knobs) for one in chosen),
+        )
+    return ModelCandidate(model, system, chosen, batch_size, seed, rank_with)

@@ -14,9 +14,11 @@ from hf_nar import __version__
 from hf_nar.cli.benchmark import benchmark
 from hf_nar.cli.called import CALLED
 from hf_nar.cli.card import card
+from hf_nar.cli.corrupt import corrupt
 from hf_nar.cli.distill import distill
 from hf_nar.cli.env import env
 from hf_nar.cli.evaluate import evaluate
+from hf_nar.cli.evaluate_captions import evaluate_captions
 from hf_nar.cli.landscape import landscape
 from hf_nar.cli.latency import latency
 from hf_nar.cli.plot import plot
@@ -44,7 +46,9 @@ app.command()(translate)
 app.command()(tokenizer)
 app.command()(train)
 app.command()(distill)
+app.command()(corrupt)
 app.command()(evaluate)
+app.command("evaluate-captions")(evaluate_captions)
 app.command()(benchmark)
 app.command()(latency)
 app.command()(landscape)

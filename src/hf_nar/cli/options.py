@@ -26,6 +26,13 @@ Dtype = Annotated[
     str | None,
     typer.Option(help="float32, bfloat16 or float16. [default: float32 on the CPU, else as saved]"),
 ]
+RankWith = Annotated[
+    str | None,
+    typer.Option(
+        help="Folder or Hub id of an autoregressive teacher with the model's vocabulary, which "
+        "chooses among translations of several lengths."
+    ),
+]
 Prefix = Annotated[
     str, typer.Option(help="Put before each source, such as 'translate English to German: '.")
 ]

@@ -20,6 +20,7 @@ class Kind(str, Enum):
 
     LATENCY = "latency"
     ITERATIONS = "iterations"
+    ADAPTIVE = "adaptive"
     PARETO = "pareto"
     DRAFTS = "drafts"
     LATENT = "latent"
@@ -64,7 +65,8 @@ def plot(
     """Draw measurements from results files.
 
     latency: milliseconds against target length, from `hf-nar benchmark`. iterations: BLEU against
-    refinement iterations, from `hf-nar evaluate`. pareto: BLEU against speed, from `hf-nar
+    refinement iterations, from `hf-nar evaluate`. adaptive: BLEU against decoder passes, fixed or
+    as many as a sentence needs, from `hf-nar evaluate`. pareto: BLEU against speed, from `hf-nar
     benchmark` with --target-file. drafts: the drafts of one sentence, from `hf-nar evaluate`.
     latent: the latent space of one sentence, from `hf-nar landscape`.
     """
@@ -121,6 +123,7 @@ def _check_matplotlib() -> None:
 
 def _draw(kind: Kind, results: list[Path], keywords: dict[str, Any]) -> Figure:
     """Read what a kind needs, and draw it."""
+    from hf_nar.plots.adaptive import adaptive_figure
     from hf_nar.plots.drafts import drafts_figure
     from hf_nar.plots.latency import latency_figure
     from hf_nar.plots.latent import latent_figure
@@ -133,6 +136,8 @@ def _draw(kind: Kind, results: list[Path], keywords: dict[str, Any]) -> Figure:
     if kind is Kind.ITERATIONS:
         sections = read_sections(results, "quality", "evaluate")
         return iterations_figure(sections, **keywords)
+    if kind is Kind.ADAPTIVE:
+        return adaptive_figure(read_section(results, "quality", "evaluate"), **keywords)
     if kind is Kind.DRAFTS:
         return drafts_figure(read_section(results, "quality", "evaluate"), **keywords)
     if kind is Kind.LATENT:

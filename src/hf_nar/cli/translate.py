@@ -12,10 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, TextIO
 
 import typer
 
-from hf_nar.cli.options import (
-    Device,
-    Dtype,
-)
+from hf_nar.cli.options import Device, Dtype, RankWith
 from hf_nar.cli.quiet import quiet_libraries
 
 if TYPE_CHECKING:
@@ -49,6 +46,14 @@ def translate(
         int | None,
         typer.Option(min=0, help="Refinement iterations at most. [default: the model's own]"),
     ] = None,
+    length_beam: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Lengths tried side by side; the best is kept. [default: the model's own]",
+        ),
+    ] = None,
+    rank_with: RankWith = None,
     device: Device = None,
     dtype: Dtype = None,
     trace: Annotated[bool, typer.Option("--trace", help="Show every draft.")] = False,
@@ -62,8 +67,19 @@ def translate(
     from hf_nar.inference import Translator
 
     translator = Translator.from_pretrained(
-        model, device=device, dtype=dtype, num_refinement_iterations=iterations
+        model,
+        device=device,
+        dtype=dtype,
+        teacher=rank_with,
+        num_refinement_iterations=iterations,
+        length_beam=length_beam,
+        rank_by=None if rank_with is None else "teacher",
     )
+    if rank_with is not None and not translator.ranks_by_teacher({}):
+        raise ValueError(
+            "`--rank-with` chooses among translations of several lengths, and here is one. Give "
+            "`--length-beam 5`, or leave it out."
+        )
     with ExitStack() as stack:
         lines = _lines(text, input_file, stack)
         out = _output(output_file, stack)

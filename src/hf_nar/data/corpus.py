@@ -1,4 +1,4 @@
-"""Parallel corpora: from files or the Hub to pairs of sentences, and on to pairs of token ids."""
+"""Corpora: from files or the Hub to pairs of sentences, and on to pairs of token ids."""
 
 from __future__ import annotations
 
@@ -288,7 +288,7 @@ def _select_pairs(
 
 
 def _origin(config: CorpusConfig) -> str:
-    return str(config.dataset or config.json_file or config.source_file)
+    return str(config.dataset or config.json_file or config.text_file or config.source_file)
 
 
 def _nothing_left(origin: str, empty_dropped: int | None) -> ValueError:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from hf_nar.data.corpus_config import CorpusConfig
+from hf_nar.data.corrupted_text import corrupted_copies
 
 
 def is_empty(source: str, target: str) -> bool:
@@ -22,7 +23,7 @@ def file_pairs(config: CorpusConfig) -> Iterator[tuple[str, str]]:
     """Read the pairs of a corpus of files, empty ones included.
 
     Args:
-        config: A corpus of kind `text` or `json`.
+        config: A corpus of any kind but `dataset`.
 
     Raises:
         FileNotFoundError: If a file does not exist.
@@ -30,6 +31,8 @@ def file_pairs(config: CorpusConfig) -> Iterator[tuple[str, str]]:
     """
     if config.kind == "json":
         return _json_pairs(config)
+    if config.kind == "corrupted":
+        return _corrupted_pairs(config)
     source, target = (
         _existing(cast(str, path), option)
         for path, option in (
@@ -38,6 +41,17 @@ def file_pairs(config: CorpusConfig) -> Iterator[tuple[str, str]]:
         )
     )
     return _text_pairs(source, target)
+
+
+def _corrupted_pairs(config: CorpusConfig) -> Iterator[tuple[str, str]]:
+    text = _existing(cast(str, config.text_file), "text_file")
+    copies = corrupted_copies(
+        lambda: _lines(text),
+        cast(float, config.corruption_rate),
+        config.corruption_weights,
+        config.seed,
+    )
+    return zip(copies, _lines(text), strict=True)
 
 
 def _existing(path: str | Path, option: str) -> Path:

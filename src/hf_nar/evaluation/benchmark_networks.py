@@ -10,9 +10,8 @@ import torch
 from tokenizers import AddedToken, Tokenizer, models, pre_tokenizers, processors
 from transformers import GenerationConfig, MarianConfig, MarianMTModel, PreTrainedTokenizerFast
 
+from hf_nar.auto import MODEL_CLASSES, model_types
 from hf_nar.data.tokenizer import MASK_TOKEN, NUM_SPECIAL_TOKENS, save_tokenizer
-from hf_nar.remote_code.configuration_lanmt import LaNMTConfig
-from hf_nar.remote_code.modeling_lanmt import LaNMTForConditionalGeneration
 
 # Of the paper's WMT'14 model, and of one that a test makes in an instant.
 SHAPES: dict[str, dict[str, int]] = {
@@ -20,6 +19,12 @@ SHAPES: dict[str, dict[str, int]] = {
     "tiny": {"vocab_size": 120, "d_model": 16, "d_ff": 32, "heads": 2, "layers": 1},
 }
 DEEP_ENCODER = (12, 1)  # layers of encoder and decoder
+# Parts of a network of ours, each with the layers of its shape, by family.
+STACKS = {
+    "lanmt": ("prior", "target", "posterior", "decoder"),
+    "refinement_nar": ("encoder", "decoder"),
+}
+DEFAULT_FAMILY = "lanmt"
 SPECIAL_TOKENS = {
     "pad_token": "<pad>",
     "bos_token": "<s>",
@@ -29,27 +34,32 @@ SPECIAL_TOKENS = {
 }
 
 
-def write_random_networks(shape: str, folder: Path, seed: int) -> dict[str, str]:
+def write_random_networks(
+    shape: str, folder: Path, seed: int, family: str = DEFAULT_FAMILY
+) -> dict[str, str]:
     """Write `ours`, `teacher` and `teacher 12-1` with their tokenizer into a folder.
 
     Args:
         shape: "base" or "tiny".
         folder: To write into.
         seed: Of the weights.
+        family: Of ours, such as "lanmt".
 
     Returns:
         The folder of each.
 
     Raises:
-        ValueError: If there is no such shape.
+        ValueError: If there is no such shape or family.
     """
+    if family not in model_types():
+        raise ValueError(f"`--family` must be one of {', '.join(model_types())}; got {family!r}.")
     if shape not in SHAPES:
         raise ValueError(f"`--random-init` must be one of {', '.join(SHAPES)}; got {shape!r}.")
     sizes = SHAPES[shape]
     layers = sizes["layers"]
     torch.manual_seed(seed)
     networks: dict[str, Any] = {
-        "ours": _ours(sizes),
+        "ours": _ours(sizes, family),
         "teacher": _teacher(sizes, layers, layers),
         "teacher 12-1": _teacher(sizes, *DEEP_ENCODER),
     }
@@ -60,16 +70,15 @@ def write_random_networks(shape: str, folder: Path, seed: int) -> dict[str, str]
     return {name: str(folder / name) for name in networks}
 
 
-def _ours(sizes: dict[str, int]) -> LaNMTForConditionalGeneration:
-    stacks = ("prior", "target", "posterior", "decoder")
-    layers: dict[str, Any] = {f"num_{stack}_layers": sizes["layers"] for stack in stacks}
-    return LaNMTForConditionalGeneration(
-        LaNMTConfig(
+def _ours(sizes: dict[str, int], family: str) -> Any:
+    config_class, model_class = {c.model_type: (c, m) for c, m in MODEL_CLASSES.items()}[family]
+    return model_class(
+        config_class(
             vocab_size=sizes["vocab_size"],
             d_model=sizes["d_model"],
             d_ff=sizes["d_ff"],
             num_attention_heads=sizes["heads"],
-            **layers,
+            **{f"num_{stack}_layers": sizes["layers"] for stack in STACKS[family]},
         )
     )
 

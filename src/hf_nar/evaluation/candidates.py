@@ -70,6 +70,7 @@ class ModelCandidate:
         settings: How to translate, each once.
         batch_size: Sentences at once.
         seed: For settings that sample.
+        rank_with: Folder or Hub id of the teacher that ranks; None where none does.
     """
 
     name: str
@@ -77,6 +78,7 @@ class ModelCandidate:
     settings: Sequence[Setting]
     batch_size: int
     seed: int
+    rank_with: str | None = None
 
     @property
     def labels(self) -> list[str]:
@@ -103,12 +105,12 @@ class ModelCandidate:
         is_ours = isinstance(system, Translator)
         first = (sentences.sources or [])[:1]
         traces: list[TranslationTrace] = example_traces(outputs[-1].translations.traces)
-        revision = None if Path(self.name).is_dir() else hub_commit(self.name, None)
         return {
             "environment": environment(system.model.device),
             "family": str(config.model_type),
             "is_autoregressive": not is_ours,
-            "checkpoint": model_identity(self.name, revision),
+            "checkpoint": _identity(self.name),
+            "ranking_teacher": None if self.rank_with is None else _identity(self.rank_with),
             "batch_size": self.batch_size,
             "dtype": str(system.model.dtype).removeprefix("torch."),
             "default_iterations": self._iterations(Setting("", {}, "")),
@@ -122,6 +124,11 @@ class ModelCandidate:
             return None
         network: Any = self.system.model
         return int(network.resolve_knobs(setting.knobs).num_refinement_iterations)
+
+
+def _identity(name: str) -> dict[str, str | None]:
+    """Return what identifies a folder or Hub id that was loaded."""
+    return model_identity(name, None if Path(name).is_dir() else hub_commit(name, None))
 
 
 @dataclass(frozen=True)
@@ -151,10 +158,10 @@ class FileCandidate:
     def facts(self, sentences: Sentences, outputs: Sequence[Output]) -> dict[str, Any]:
         """Return the environment; there is no model to tell of."""
         source = sentences.sources[0] if sentences.sources else None
-        unknown = ("family", "is_autoregressive", "checkpoint", "batch_size", "dtype")
+        unknown = ("family", "is_autoregressive", "checkpoint", "ranking_teacher", "batch_size")
         return {
             "environment": environment(torch.device("cpu")),
-            **dict.fromkeys((*unknown, "default_iterations")),
+            **dict.fromkeys((*unknown, "dtype", "default_iterations")),
             "tokens": "words by 13a",
             "example": {"source": source, "translation": self.texts[0]},
             "traces": [],

@@ -78,7 +78,7 @@ class OurSystem(TorchSystem):
         if length is not None:
             lengths = torch.full((len(tokens["input_ids"]),), length, device=self.device)
             knobs |= {"target_lengths": lengths, "max_length": length}
-            knobs |= {"stop_early": False, "collapse_repeats": False}
+            knobs |= {"stop_early": False, "collapse_repeats": False, "length_beam": 1}
         rows: list[list[int]] = self.model.generate(**tokens, **knobs).tolist()
         return rows if length is not None else _until_end(rows, self.tokenizer)
 

@@ -102,6 +102,7 @@ def _generate(model: Any, source: torch.Tensor, count: int) -> None:
         target_lengths=lengths,
         max_length=source.shape[1],
         stop_early=False,
+        length_beam=1,
     )
 
 

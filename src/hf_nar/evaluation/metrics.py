@@ -13,12 +13,15 @@ from sacrebleu.metrics.chrf import CHRF
 from sacrebleu.metrics.ter import TER
 from sacrebleu.tokenizers.tokenizer_13a import Tokenizer13a
 
+from hf_nar.evaluation.exact_match import ExactMatch
+
 COMET = "comet"
 COLUMNS = {
     "bleu": "BLEU",
     "chrf": "chrF",
     "ter": "TER",
     "bleu-tokenised": "BLEU (tokenised, not comparable)",
+    "exact": "exact",
     COMET: "COMET",
 }
 # sacreBLEU's own settings, so that its signatures say everything. `tokenize="none"` counts words as
@@ -29,6 +32,7 @@ _METRICS: dict[str, tuple[type[Metric], dict[str, Any]]] = {
     "chrf": (CHRF, {}),
     "ter": (TER, {}),
     "bleu-tokenised": (BLEU, {"tokenize": "none", "force": True}),
+    "exact": (ExactMatch, {}),
 }
 _TOKENIZE: Any = cast(Any, Tokenizer13a)()  # the library gives it no types
 
@@ -100,7 +104,7 @@ def _count_words(texts: Sequence[str]) -> int:
     return sum(len(words(text)) for text in texts)
 
 
-def check_counts(hypotheses: Sequence[str], references: Sequence[str]) -> None:
+def check_counts(hypotheses: Sequence[str], references: Sequence[object]) -> None:
     """Check that there is one translation for each reference.
 
     Raises:

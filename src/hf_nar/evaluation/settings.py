@@ -10,6 +10,10 @@ from typing import Any
 import yaml
 
 DEFAULT_ITERATIONS, DEFAULT_BEAMS = (0, 1, 4), (1, 4)
+_ITERATIONS, _STOP_EARLY = "num_refinement_iterations", "stop_early"
+_BEAM, _RANK_BY, _THRESHOLD = "length_beam", "rank_by", "jaccard_threshold"
+_PATIENCE = "patience"
+_WORDED = {_ITERATIONS, _STOP_EARLY, _BEAM, _RANK_BY, _THRESHOLD, _PATIENCE}
 
 
 @dataclass(frozen=True)
@@ -90,9 +94,39 @@ def parse_setting(text: str) -> Setting:
     return Setting(label, knobs, re.sub(r"[^\w.=,+-]", "-", label))
 
 
+def readable_label(knobs: Mapping[str, Any]) -> str | None:
+    """Return what knobs of a non-autoregressive model mean, in words.
+
+    Such as "3 iterations, fixed", "at most 9 iterations, Jaccard 0.1" or "at most 9 iterations, 5
+    lengths ranked by teacher".
+
+    Returns:
+        None where the knobs do not say how many iterations there are, or have no words.
+    """
+    count = knobs.get(_ITERATIONS)
+    if count is None or not set(knobs) <= _WORDED:
+        return None
+    is_fixed = knobs.get(_STOP_EARLY) is False
+    words = _count(count)
+    if count and not is_fixed:
+        words = f"at most {words}"
+    parts = [words, *["fixed"] * (count > 0 and is_fixed)]
+    if knobs.get(_THRESHOLD):
+        parts.append(f"Jaccard {knobs[_THRESHOLD]:g}")
+    if knobs.get(_PATIENCE):
+        parts.append(f"patience {knobs[_PATIENCE]}")
+    if knobs.get(_BEAM, 1) > 1:
+        ranked = " ranked by teacher" if knobs.get(_RANK_BY) == "teacher" else ""
+        parts.append(f"{knobs[_BEAM]} lengths{ranked}")
+    return ", ".join(parts)
+
+
+def _count(iterations: int) -> str:
+    return "1 iteration" if iterations == 1 else f"{iterations} iterations"
+
+
 def _iterations(count: int) -> Setting:
-    label = "1 iteration" if count == 1 else f"{count} iterations"
-    return Setting(label, {"num_refinement_iterations": count}, f"iterations-{count}")
+    return Setting(_count(count), {_ITERATIONS: count}, f"iterations-{count}")
 
 
 def _beams(count: int) -> Setting:

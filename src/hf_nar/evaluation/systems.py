@@ -45,18 +45,21 @@ class Translations:
     traces: list[TranslationTrace] = field(default_factory=list)
 
 
-def load_system(name: str, device: str | None, **languages: str | None) -> System:
+def load_system(
+    name: str, device: str | None, rank_with: str | None = None, **languages: str | None
+) -> System:
     """Load one of our models, or any autoregressive sequence-to-sequence model.
 
     Args:
         name: Folder or Hub id.
         device: Where to translate; None takes the GPU if there is one.
+        rank_with: Folder or Hub id of a teacher that ranks translations of one of ours.
         **languages: `prefix`, `source_language` and `target_language` of `Teacher`; None if not
             given.
 
     Raises:
         OSError: If there is no such model, or a file of it is missing or damaged.
-        ValueError: If it is neither, or one of ours is given a prefix or language.
+        ValueError: If it is neither, or an option is for the other kind of model.
     """
     given = {option: value for option, value in languages.items() if value is not None}
     try:
@@ -64,6 +67,11 @@ def load_system(name: str, device: str | None, **languages: str | None) -> Syste
     except OSError:
         return Translator.from_pretrained(name, device=device)  # says what is wrong
     if model_type not in model_types():
+        if rank_with is not None:
+            raise ValueError(
+                f"`--rank-with` is for non-autoregressive models, and {name} is {model_type!r}. "
+                f"Leave it out."
+            )
         return Teacher.from_pretrained(name, device=device, **given)
     if given:
         option = next(iter(given))
@@ -71,7 +79,7 @@ def load_system(name: str, device: str | None, **languages: str | None) -> Syste
             f"`--{option.replace('_', '-')}` is for autoregressive models, and {name} is "
             f"{model_type!r}. Leave it out."
         )
-    return Translator.from_pretrained(name, device=device)
+    return Translator.from_pretrained(name, device=device, teacher=rank_with)
 
 
 def check_setting(system: System, setting: Setting) -> None:
@@ -89,8 +97,23 @@ def check_setting(system: System, setting: Setting) -> None:
     if isinstance(system, Translator):
         network: Any = system.model
         network.build_strategy(network.resolve_knobs(setting.knobs))
+        _check_ranking(system, setting)
     else:
         _check_library_knobs(system.model.generation_config, setting)
+
+
+def _check_ranking(system: Translator, setting: Setting) -> None:
+    ranks = system.ranks_by_teacher(setting.knobs)
+    if ranks and system.teacher is None:
+        raise ValueError(
+            f"A setting with rank_by=teacher needs a teacher, but none is given: {setting.label}. "
+            f"Give `--rank-with`."
+        )
+    if setting.knobs.get("rank_by") == "teacher" and not ranks:
+        raise ValueError(
+            f"`rank_by` chooses among several lengths, but here is one: {setting.label}. Add "
+            f"length_beam=5, or leave it out."
+        )
 
 
 def _check_library_knobs(own: GenerationConfig | None, setting: Setting) -> None:

@@ -17,6 +17,7 @@ from hf_nar.plots.sources import Section, shown
 HEIGHT = 300.0  # in points
 LABEL_WIDTH = 130.0  # longer names are wrapped, in points
 TITLE = "Quality against refinement iterations"
+_ITERATIONS, _STOP = "num_refinement_iterations", "stop_early"
 MODEL_COLOURS = (style.BLUE, style.GREEN, style.PURPLE, style.INK)
 
 
@@ -89,16 +90,19 @@ def _lines_and_levels(
 ) -> tuple[dict[str, list[tuple[int, float]]], dict[str, float]]:
     """Return iterations with BLEU of models that refine, and the BLEU of those that do not.
 
-    Rows with other knobs than the number of iterations are no points of a line.
+    Rows with other knobs than the number of iterations are no points of a line; but where more
+    rows ran all of their iterations (`stop_early=false`), these are the points.
     """
     lines, levels = {}, {}
     for name, quality in zip(names, qualities, strict=True):
         rows = quality.rows()
         if refines(quality):
+            plain = [row for row in rows if set(knobs_of(quality, row)) <= {_ITERATIONS}]
+            fixed = [row for row in rows if knobs_of(quality, row).keys() == {_ITERATIONS, _STOP}]
+            fixed = [row for row in fixed if knobs_of(quality, row)[_STOP] is False]
             lines[name] = sorted(
                 (quality.get("iterations", int, row), quality.get("bleu", float, row))
-                for row in rows
-                if set(_knobs(quality, row)) <= {"num_refinement_iterations"}
+                for row in (fixed if len(fixed) > len(plain) else plain)
             )
         else:
             row = next((row for row in rows if row.get("is_default")), rows[0])
@@ -107,7 +111,8 @@ def _lines_and_levels(
     return {name: points for name, points in lines.items() if points}, levels
 
 
-def _knobs(quality: Section, row: Mapping[str, Any]) -> Mapping[str, Any]:
+def knobs_of(quality: Section, row: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the knobs of a row; none where an earlier version did not write them."""
     knobs: Mapping[str, Any] = quality.get("setting", dict, row) if "setting" in row else {}
     return knobs
 

@@ -22,6 +22,7 @@ def export_folder(
     tokenizer: PreTrainedTokenizerFast,
     folder: Path,
     dtype: torch.dtype = EXPORT_DTYPE,
+    image_processor: Any = None,
 ) -> None:
     """Write config, generation config, tokenizer, code and safetensors weights.
 
@@ -33,6 +34,7 @@ def export_folder(
         tokenizer: Its tokenizer.
         folder: Where to write; made if it is not there.
         dtype: Of the saved weights.
+        image_processor: Of a model whose source is an image; `AutoImageProcessor` loads it.
     """
     if not is_autoregressive(model):
         _register_code(model)
@@ -44,6 +46,8 @@ def export_folder(
     limit = getattr(model.config, "max_position_embeddings", None)
     tokenizer.model_max_length = limit or tokenizer.model_max_length
     save_tokenizer(tokenizer, folder)
+    if image_processor is not None:
+        image_processor.save_pretrained(folder)
 
 
 def _register_code(model: PreTrainedModel) -> None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+from torch import nn
 from transformers import (
+    AutoModel,
     AutoModelForSeq2SeqLM,
     GenerationConfig,
     PreTrainedModel,
@@ -14,12 +16,12 @@ from transformers import (
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 from transformers.models.auto.modeling_auto import MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES
 
-from hf_nar.remote_code.configuration_lanmt import LaNMTConfig
-from hf_nar.remote_code.modeling_lanmt import LaNMTForConditionalGeneration
+from hf_nar.auto import MODEL_CLASSES
 from hf_nar.training.recipe import Recipe, check_keys, check_types
 
 FAMILIES: dict[str, tuple[Any, type[PreTrainedModel]]] = {
-    "lanmt": (LaNMTConfig, LaNMTForConditionalGeneration)
+    config_class.model_type: (config_class, model_class)
+    for config_class, model_class in MODEL_CLASSES.items()
 }
 SPECIAL_TOKENS = ("pad", "bos", "eos", "unk", "mask")
 
@@ -45,6 +47,32 @@ def is_autoregressive(model: PreTrainedModel) -> bool:
     return not isinstance(model, tuple(model_class for _, model_class in FAMILIES.values()))
 
 
+def load_vision_weights(name: str, model: PreTrainedModel) -> None:
+    """Give a model's vision encoder the weights of a saved one.
+
+    Args:
+        name: Folder or Hub id of a model whose encoder has the shape of `model.vision_config`.
+        model: A model with a vision encoder.
+
+    Raises:
+        OSError: If there is no such model, or its weights are damaged.
+        ValueError: If it has another shape.
+    """
+    network: Any = model
+    encoder: nn.Module = network.vision_encoder
+    saved = AutoModel.from_pretrained(name, use_safetensors=True, trust_remote_code=False)
+    wanted, found = (
+        {key: value.shape for key, value in part.state_dict().items()} for part in (encoder, saved)
+    )
+    differing = sorted(key for key in wanted if wanted[key] != found.get(key))
+    if differing:
+        raise ValueError(
+            f"`vision.init_from` must be a model with the shape of `model.vision_config`, but "
+            f"{name} differs in {differing[0]}. Copy the fields of its config.json."
+        )
+    encoder.load_state_dict({key: saved.state_dict()[key] for key in wanted})
+
+
 def _build_ours(recipe: Recipe, tokenizer: PreTrainedTokenizerFast) -> PreTrainedModel:
     config_class, model_class = FAMILIES[recipe.family]
     vocabulary = {
@@ -52,6 +80,7 @@ def _build_ours(recipe: Recipe, tokenizer: PreTrainedTokenizerFast) -> PreTraine
     }
     vocabulary["vocab_size"] = len(tokenizer)
     config = _build_config(recipe, config_class, vocabulary)
+    _check_source(recipe, getattr(config, "vision_config", None) is not None)
     _check_lengths(recipe, config.max_position_embeddings, config.max_target_length)
     model: Any = model_class(config)
     knobs = model.generation_config
@@ -75,6 +104,7 @@ def _build_teacher(recipe: Recipe, tokenizer: PreTrainedTokenizerFast) -> PreTra
     config_class: Any = CONFIG_MAPPING[recipe.family]
     vocabulary = {"vocab_size": len(tokenizer), "forced_eos_token_id": None, **tokens}
     config = _build_config(recipe, config_class, vocabulary)
+    _check_source(recipe, takes_images=False)
     limit = getattr(config, "max_position_embeddings", None)
     if limit is not None:
         _check_lengths(recipe, limit, limit)
@@ -96,8 +126,20 @@ def _build_config(recipe: Recipe, config_class: Any, vocabulary: dict[str, Any])
     return config_class(**vocabulary, **recipe.model)
 
 
+def _check_source(recipe: Recipe, takes_images: bool) -> None:
+    if takes_images != (recipe.data.source == "image"):
+        raise ValueError(
+            f"`data.source` must be image exactly where the network has a vision encoder, that is, "
+            f"`family: refinement_nar` with `model.vision_config`; got {recipe.data.source}. "
+            f"Change one of them."
+        )
+
+
 def _check_lengths(recipe: Recipe, max_source: int, max_target: int) -> None:
-    for name, limit in (("max_source_tokens", max_source), ("max_target_tokens", max_target)):
+    limits = {"max_source_tokens": max_source, "max_target_tokens": max_target}
+    if recipe.data.source == "image":
+        del limits["max_source_tokens"]
+    for name, limit in limits.items():
         if getattr(recipe.data, name) > limit:
             raise ValueError(
                 f"`data.{name}` must be at most {limit}, the longest that the model takes; got "

@@ -12,6 +12,10 @@ from typing import Any, Literal
 import yaml
 
 from hf_nar.data.corpus_config import CorpusConfig
+from hf_nar.data.image_config import ImageCorpusConfig
+
+SOURCES = ("text", "image")
+_TYPES = {"str": str, "int": int, "bool": bool}
 
 
 @dataclass(frozen=True)
@@ -24,6 +28,13 @@ class DataRecipe:
         folder: Put before the files of both that are not absolute.
         max_source_tokens: Pairs with a longer source, end token included, are dropped.
         max_target_tokens: Pairs with a longer target, end token included, are dropped.
+        source: "text", or "image": then the corpora are described by `ImageCorpusConfig`, and
+            neither `folder` nor `max_source_tokens` has a meaning.
+        image_processor: For images: `name`, a folder or Hub id whose processor is taken, or fields
+            of transformers' `ViTImageProcessor`.
+
+    Raises:
+        ValueError: If an option is set that has no meaning for the source.
     """
 
     train: Mapping[str, Any]
@@ -31,14 +42,34 @@ class DataRecipe:
     folder: str = ""
     max_source_tokens: int = 128
     max_target_tokens: int = 128
+    source: str = "text"
+    image_processor: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.source not in SOURCES:
+            raise ValueError(
+                f"`data.source` must be one of {', '.join(SOURCES)}; got {self.source!r}."
+            )
+        useless = ["image_processor"] if self.source == "text" else ["folder", "max_source_tokens"]
+        for item in dataclasses.fields(self):
+            value = getattr(self, item.name)
+            if item.name in useless and value and value != item.default:
+                raise ValueError(
+                    f"`data.{item.name}` must be left out where `data.source` is {self.source}, "
+                    f"got {value!r}. Remove it."
+                )
 
     def corpus(self, part: str) -> CorpusConfig:
         """Return the config of "train" or "validation", its files found in `folder`."""
         options = dict(self.train if part == "train" else self.validation)
-        for name in ("source_file", "target_file", "json_file"):
+        for name in ("source_file", "target_file", "json_file", "text_file"):
             if name in options:
                 options[name] = str(Path(self.folder) / str(options[name]))
         return CorpusConfig.from_dict(options)
+
+    def image_corpus(self, part: str) -> ImageCorpusConfig:
+        """Return the config of "train" or "validation" where the source is an image."""
+        return ImageCorpusConfig.from_dict(self.train if part == "train" else self.validation)
 
 
 @dataclass(frozen=True)
@@ -57,6 +88,20 @@ class TokenizerRecipe:
 
 
 @dataclass(frozen=True)
+class VisionRecipe:
+    """The vision encoder of a run whose source is an image.
+
+    Args:
+        init_from: Folder or Hub id of a model whose weights it starts with; empty starts with new
+            ones.
+        frozen: Whether its weights stay as they are.
+    """
+
+    init_from: str = ""
+    frozen: bool = False
+
+
+@dataclass(frozen=True)
 class Recipe:
     """A run.
 
@@ -68,6 +113,7 @@ class Recipe:
             one; empty starts with new weights.
         data: The corpora.
         tokenizer: The tokenizer.
+        vision: The vision encoder, where the source is an image.
         model: Fields of the network's config; the vocabulary's are taken from the tokenizer.
         generation: Decoding knobs that the exported model has as defaults.
         training: Fields of `NARTrainingArguments`.
@@ -80,10 +126,20 @@ class Recipe:
     family: str = "lanmt"
     init_from: str = ""
     tokenizer: TokenizerRecipe = TokenizerRecipe()
+    vision: VisionRecipe = VisionRecipe()
     model: Mapping[str, Any] = field(default_factory=dict)
     generation: Mapping[str, Any] = field(default_factory=dict)
     training: Mapping[str, Any] = field(default_factory=dict)
     card: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.data.source == "text" and self.vision != VisionRecipe():
+            raise ValueError("`vision` must be left out where `data.source` is text. Remove it.")
+        if self.init_from and self.vision.init_from:
+            raise ValueError(
+                "`init_from` gives the vision encoder its weights, too, so `vision.init_from` must "
+                "be left out beside it. Keep one of them."
+            )
 
     @classmethod
     def load(cls, file: Path, overrides: Sequence[str] = ()) -> Recipe:
@@ -118,7 +174,7 @@ class Recipe:
             ValueError: If a key is unknown or missing.
         """
         parts = dict(values)
-        nested = {"data": DataRecipe, "tokenizer": TokenizerRecipe}
+        nested = {"data": DataRecipe, "tokenizer": TokenizerRecipe, "vision": VisionRecipe}
         for name, part in nested.items():
             if name in parts:
                 parts[name] = _build(part, parts[name], f"{name}.")
@@ -180,7 +236,7 @@ def _build(part: type, values: Any, prefix: str) -> Any:
         is_section = str(item.type).startswith("Mapping")
         if is_section and has_default and values.get(item.name, 0) is None:  # an empty section
             values = {**values, item.name: {}}
-        expected = Mapping if is_section else {"str": str, "int": int}.get(str(item.type), object)
+        expected = Mapping if is_section else _TYPES.get(str(item.type), object)
         if item.name in values and not isinstance(values[item.name], expected):
             raise ValueError(
                 f"`{prefix}{item.name}` in the recipe must be of type {item.type}, got "

@@ -6,7 +6,7 @@ import dataclasses
 import json
 import logging
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -21,14 +21,15 @@ from transformers import (
     set_seed,
 )
 
-from hf_nar.auto import load_tokenizer
+from hf_nar.auto import load_model, load_tokenizer
 from hf_nar.data.corpus import Corpus, TokenizedCorpus, load_corpus, tokenize_corpus
 from hf_nar.data.tokenizer import train_tokenizer
+from hf_nar.inference import takes_images
 from hf_nar.training.callbacks import LOG_FILE
 from hf_nar.training.checkpoint import average_weights, saved_checkpoints
 from hf_nar.training.config import NARTrainingArguments, check_own_smoothing
 from hf_nar.training.export import EXPORT_DTYPE, export_folder
-from hf_nar.training.models import FAMILIES, build_model
+from hf_nar.training.models import FAMILIES, build_model, load_vision_weights
 from hf_nar.training.recipe import Recipe, check_keys, check_types
 from hf_nar.training.trainer import NARTrainer
 
@@ -70,24 +71,15 @@ def train(recipe: Recipe, command: str) -> Result:
     model = build_model(recipe, tokenizer)
     if recipe.init_from and not checkpoints:
         _start_from(Path(recipe.init_from), model, tokenizer)
-    with PartialState().main_process_first():
-        train_data, _ = _tokenized(recipe, tokenizer, "train")
-        validation_data, validation = _tokenized(recipe, tokenizer, "validation")
-    limit = getattr(model.config, "max_position_embeddings", recipe.data.max_source_tokens)
-    pairs = [pair for pair in validation.pairs if len(tokenizer(pair["source"]).input_ids) <= limit]
-    trainer = NARTrainer(
-        args=arguments,
-        model=model,
-        train_dataset=train_data.examples,
-        eval_dataset=validation_data.examples,
-        validation_sources=[pair["source"] for pair in pairs],
-        validation_references=[pair["target"] for pair in pairs],
-        processing_class=tokenizer,
-    )
+    if recipe.vision.init_from and not checkpoints:
+        load_vision_weights(recipe.vision.init_from, model)
+    build_trainer = _caption_trainer if recipe.data.source == "image" else _text_trainer
+    trainer = build_trainer(recipe, arguments, model, tokenizer)
     _train_to_the_end(trainer, model, checkpoints)
     result = _choose_weights(trainer, model, output)
     if trainer.is_world_process_zero():
-        export_folder(model, tokenizer, result.folder)
+        processor = trainer.image_processor
+        export_folder(model, tokenizer, result.folder, image_processor=processor)
         facts = {"command": command, "recipe": dataclasses.asdict(recipe)}
         facts |= _facts(trainer, model, result, output)
         text = json.dumps(facts, indent=2, ensure_ascii=False) + "\n"
@@ -138,17 +130,59 @@ def prepare_tokenizer(recipe: Recipe, output: Path) -> PreTrainedTokenizerFast:
         name = str(folder)
         with PartialState().main_process_first():
             if not folder.is_dir():
-                pairs = load_corpus(recipe.data.corpus("train")).pairs
+                sentences = _training_sentences(recipe)
                 with TemporaryDirectory(dir=output) as temporary:
                     unfinished = Path(temporary) / folder.name
                     train_tokenizer(
-                        (text for pair in pairs for text in (pair["source"], pair["target"])),
+                        sentences,
                         unfinished,
                         vocab_size=recipe.tokenizer.vocab_size,
                         model_type=recipe.tokenizer.model_type,
                     )
                     unfinished.rename(folder)  # whole or not at all
     return cast("PreTrainedTokenizerFast", load_tokenizer(name, None))
+
+
+def _training_sentences(recipe: Recipe) -> Iterator[str]:
+    if recipe.data.source == "image":
+        from hf_nar.data.image_corpus import load_image_corpus  # late: needs Pillow
+
+        return load_image_corpus(recipe.data.image_corpus("train")).all_captions()
+    pairs = load_corpus(recipe.data.corpus("train")).pairs
+    return (text for pair in pairs for text in (pair["source"], pair["target"]))
+
+
+def _caption_trainer(
+    recipe: Recipe,
+    arguments: NARTrainingArguments,
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerFast,
+) -> NARTrainer:
+    from hf_nar.training.captions import caption_trainer  # late: needs Pillow
+
+    return caption_trainer(recipe, arguments, model, tokenizer)
+
+
+def _text_trainer(
+    recipe: Recipe,
+    arguments: NARTrainingArguments,
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerFast,
+) -> NARTrainer:
+    with PartialState().main_process_first():
+        train_data, _ = _tokenized(recipe, tokenizer, "train")
+        validation_data, validation = _tokenized(recipe, tokenizer, "validation")
+    limit = getattr(model.config, "max_position_embeddings", recipe.data.max_source_tokens)
+    pairs = [pair for pair in validation.pairs if len(tokenizer(pair["source"]).input_ids) <= limit]
+    return NARTrainer(
+        args=arguments,
+        model=model,
+        train_dataset=train_data.examples,
+        eval_dataset=validation_data.examples,
+        validation_sources=[pair["source"] for pair in pairs],
+        validation_references=[pair["target"] for pair in pairs],
+        processing_class=tokenizer,
+    )
 
 
 def _tokenized(
@@ -213,7 +247,10 @@ def _train_to_the_end(trainer: NARTrainer, model: PreTrainedModel, checkpoints: 
 
 def _start_from(folder: Path, model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> None:
     """Load the weights of a model folder, which must be of the same vocabulary."""
-    _load_weights(model, average_weights([folder]))
+    if takes_images(model):  # the library knows other names of some vision encoders' weights
+        _load_weights(model, load_model(str(folder), torch.float32, None).state_dict())
+    else:
+        _load_weights(model, average_weights([folder]))
     if load_tokenizer(str(folder), None).get_vocab() != tokenizer.get_vocab():
         raise ValueError(
             f"`init_from` must be a model of the run's own vocabulary, but the tokenizer in "

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
+import numpy as np
 import torch
 from accelerate.utils import gather_object
 from datasets import IterableDataset
 from datasets.distributed import split_dataset_by_node
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from transformers import (
@@ -30,10 +32,17 @@ from hf_nar.teacher import Teacher
 from hf_nar.training.callbacks import EpochOrder, JsonLinesLog
 from hf_nar.training.config import NARTrainingArguments, check_own_smoothing
 from hf_nar.training.models import is_autoregressive
-from hf_nar.training.schedules import KLBudgetSchedule
+from hf_nar.training.schedules import KLBudgetSchedule, hold_then_fall
 
 # Terms of the loss that a model may put into its output; see its output class for their units.
-LOSS_TERMS = ("word_loss", "kl_loss", "kl", "length_loss")
+LOSS_TERMS = (
+    "word_loss",
+    "first_pass_loss",
+    "last_pass_loss",
+    "kl_loss",
+    "kl",
+    "length_loss",
+)
 
 
 class RunningMeans:
@@ -108,12 +117,13 @@ class NARTrainer(Seq2SeqTrainer):
     """
 
     args: NARTrainingArguments
+    image_processor: Any = None  # of a model whose source is an image
 
     def __init__(
         self,
         args: NARTrainingArguments,
-        validation_sources: list[str] | None = None,
-        validation_references: list[str] | None = None,
+        validation_sources: Sequence[Any] | None = None,
+        validation_references: Sequence[Any] | None = None,
         **kwargs: Any,
     ) -> None:
         tokenizer: PreTrainedTokenizerBase = kwargs["processing_class"]
@@ -133,7 +143,7 @@ class NARTrainer(Seq2SeqTrainer):
                 f"{len(self.validation_sources)} and {len(self.validation_references)}."
             )
         self.kl_budget = self._kl_budget_schedule()
-        self.last_kl_budget = self.kl_budget.budget
+        self.last_scheduled: dict[str, float] = {}
         self._is_validation = False
         self.training_terms, self.validation_terms = RunningMeans(), RunningMeans()
         self.add_callback(JsonLinesLog())
@@ -151,10 +161,7 @@ class NARTrainer(Seq2SeqTrainer):
         if isinstance(dataset, IterableDataset):
             return self._streamed_batches(dataset)
         sampler = TokenBatchSampler(
-            token_lengths(dataset, "input_ids"),
-            token_lengths(dataset, "labels"),
-            self.args.tokens_per_batch,
-            seed=self.args.seed,
+            *self._batch_lengths(dataset), self.args.tokens_per_batch, seed=self.args.seed
         )
         loader: DataLoader[Any] = DataLoader(
             dataset,
@@ -165,6 +172,10 @@ class NARTrainer(Seq2SeqTrainer):
         )
         prepared: DataLoader[Any] = self.accelerator.prepare(loader)
         return prepared
+
+    def _batch_lengths(self, dataset: Any) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return the source and target lengths that batches are made by, each `[pairs]`."""
+        return token_lengths(dataset, "input_ids"), token_lengths(dataset, "labels")
 
     def _streamed_batches(self, dataset: IterableDataset) -> DataLoader[Any]:
         """Return endless batches; each process reads its own share, so nothing is prepared."""
@@ -181,24 +192,30 @@ class NARTrainer(Seq2SeqTrainer):
         num_items_in_batch: Tensor | int | None = None,
     ) -> Any:
         """Return the loss, and keep its terms for the log."""
-        if self._has_kl_budget:
-            self.last_kl_budget = self.kl_budget.at(self.state.global_step, self.state.max_steps)
-            inputs = {**inputs, "kl_budget": self.last_kl_budget}
+        self.last_scheduled = self._scheduled()
+        inputs = {**inputs, **self.last_scheduled}
         loss, outputs = super().compute_loss(model, inputs, True, num_items_in_batch)
         terms = {name: outputs[name] for name in LOSS_TERMS if outputs.get(name) is not None}
         (self.training_terms if model.training else self.validation_terms).add(terms)
         return (loss, outputs) if return_outputs else loss
 
-    @property
-    def _has_kl_budget(self) -> bool:
-        return hasattr(self.accelerator.unwrap_model(self.model).config, "kl_budget")
+    def _scheduled(self) -> dict[str, float]:
+        """Return what changes with the steps of the run, as arguments of the network's forward."""
+        config = self.accelerator.unwrap_model(self.model).config
+        step, steps = self.state.global_step, self.state.max_steps
+        values = {}
+        if hasattr(config, "kl_budget"):
+            values["kl_budget"] = self.kl_budget.at(step, steps)
+        if hasattr(config, "corruption_rates"):
+            hold = self.args.corruption_hold
+            values["corruption_scale"] = hold_then_fall(step / max(steps, 1), hold)
+        return values
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Log, with the means of the loss terms over all processes since the last entry."""
         if "loss" in logs:
             logs.update(self._means(self.training_terms, ""))
-            if self._has_kl_budget:
-                logs["kl_budget"] = self.last_kl_budget
+            logs.update(self.last_scheduled)
         super().log(logs, start_time)
 
     def _means(self, terms: RunningMeans, prefix: str) -> dict[str, float]:
@@ -223,25 +240,39 @@ class NARTrainer(Seq2SeqTrainer):
         metrics = dict(output.metrics or {})
         metrics.update(self._means(self.validation_terms, f"{prefix}_"))
         if self.validation_sources and self._is_validation:
-            metrics[f"{prefix}_bleu"] = self.validation_bleu()
+            scores = self.validation_scores()
+            metrics.update({f"{prefix}_{name}": value for name, value in scores.items()})
         return output._replace(metrics=metrics)
 
     def validation_bleu(self) -> float:
-        """Translate the validation set, shared out to the processes, and return its BLEU."""
+        """Return the BLEU of `validation_scores`."""
+        return self.validation_scores()["bleu"]
+
+    def validation_scores(self) -> dict[str, float]:
+        """Translate the validation set, shared out to the processes, and return its scores."""
         rank, world = self.accelerator.process_index, self.accelerator.num_processes
         model = self.accelerator.unwrap_model(self.model)
         was_training = model.training
-        tokenizer = cast("PreTrainedTokenizerBase", self.processing_class)
         mine = range(rank, len(self.validation_sources), world)
-        sources = [self.validation_sources[i] for i in mine]
-        size = self.args.per_device_eval_batch_size
-        if self.is_teacher:
-            texts = Teacher(model.eval(), tokenizer).translate(sources, size, num_beams=1)
-        else:
-            count = self.args.validation_iterations
-            translator = Translator(model.eval(), tokenizer, num_refinement_iterations=count)
-            texts = translator.translate(sources, size)
+        texts = self._generated(model.eval(), mine)
         model.train(was_training)
         pairs: list[tuple[int, str]] = gather_object(list(zip(mine, texts, strict=True)))
-        hypotheses = [text for _, text in sorted(pairs)]
-        return corpus_scores(hypotheses, self.validation_references).bleu
+        return self._scores([text for _, text in sorted(pairs)])
+
+    @property
+    def _tokenizer(self) -> PreTrainedTokenizerBase:
+        return cast("PreTrainedTokenizerBase", self.processing_class)
+
+    def _generated(self, model: PreTrainedModel, indices: range) -> list[str]:
+        """Return the translations of some of the validation sources."""
+        sources = [self.validation_sources[i] for i in indices]
+        size = self.args.per_device_eval_batch_size
+        if self.is_teacher:
+            return Teacher(model, self._tokenizer).translate(sources, size, num_beams=1)
+        count = self.args.validation_iterations
+        translator = Translator(model, self._tokenizer, num_refinement_iterations=count)
+        return translator.translate(sources, size)
+
+    def _scores(self, hypotheses: list[str]) -> dict[str, float]:
+        """Return the scores of translations of the validation set, BLEU among them."""
+        return {"bleu": corpus_scores(hypotheses, self.validation_references).bleu}

@@ -6,7 +6,7 @@ from tiny_networks import EOS, PAD, VOCABULARY, batch_of, new_model
 from tiny_refinement import make_lively, new_refinement_model
 from transformers import MarianConfig, MarianMTModel
 
-from hf_nar.remote_code.candidate_search import best_rows, teacher_scores
+from hf_nar.remote_code.candidate_search import best_rows, own_scores, teacher_scores
 from hf_nar.remote_code.refinement_state import RefinementState, real_positions
 
 
@@ -52,7 +52,8 @@ def test_a_beam_keeps_the_length_with_the_best_mean_score(model):
     output = generate(model, source, length_beam=4)
 
     alone = [generate(model, source, target_lengths=column) for column in lengths.T]
-    means = torch.stack([each.scores.sum(-1) / each.lengths for each in alone])
+    means = torch.stack([each.scores.sum(-1) / (each.lengths - 1) for each in alone])
+    means = means.nan_to_num(-torch.inf)  # no words
     for row, best in enumerate(means.argmax(0).tolist()):
         size = int(output.lengths[row])
         assert size == alone[best].lengths[row]
@@ -112,7 +113,7 @@ def test_a_teacher_ranks_by_its_own_mean_log_probability(model, teacher):
         size = int(output.lengths[row])
         assert output.sequences[row, :size].tolist() == max(candidates)[1]
     own = generate(model, source, length_beam=4)
-    assert own.sequences.tolist() != output.sequences.tolist()
+    assert own.history[-1].tolist() != output.history[-1].tolist()  # another length was best
 
 
 def test_padding_changes_no_score_of_a_teacher(teacher):
@@ -125,6 +126,14 @@ def test_padding_changes_no_score_of_a_teacher(teacher):
     alone = RefinementState(tokens[1:, :4], tokens[1:, :4].float(), mask[1:, :4], mask[:1, 0])
     torch.testing.assert_close(together[1:], teacher_scores(teacher, alone, source[1:, :3]))
     torch.testing.assert_close(together, teacher_scores(teacher, state, source))
+
+
+def test_the_end_token_counts_for_nothing_and_a_row_without_words_loses():
+    mask = torch.tensor([[True, True, True], [True, True, False], [True, False, False]])
+    scores = torch.tensor([[-0.6, -0.2, 0.0], [-0.5, 0.0, 0.0], [0.0, 0.0, 0.0]])
+    state = RefinementState(mask.long(), scores, mask, torch.zeros(3, dtype=torch.bool))
+
+    torch.testing.assert_close(own_scores(state), torch.tensor([-0.4, -0.5, -torch.inf]))
 
 
 def test_of_equal_candidates_the_first_wins():

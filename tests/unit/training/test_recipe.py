@@ -12,7 +12,7 @@ from hf_nar.training.recipe import Recipe
 from hf_nar.training.run import training_arguments
 
 RECIPES = sorted((Path(__file__).parents[3] / "training/recipes").glob("*.yaml"))
-KINDS = {"text", "json", "dataset"}
+KINDS = {"text", "json", "dataset", "corrupted"}
 
 
 @pytest.fixture

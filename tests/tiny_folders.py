@@ -1,0 +1,33 @@
+"""Folders of small random models that speak the vocabulary of `tiny_folder`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from tiny_refinement import make_lively, new_refinement_model
+from transformers import PreTrainedTokenizerFast
+
+
+def save_refinement(
+    folder: Path, tokenizer: PreTrainedTokenizerFast, longest: int = 40, **options: object
+) -> Path:
+    """Write a model of the refinement family whose drafts change in each pass; return its folder.
+
+    It takes 3 iterations by default, and its most likely lengths are near the source's.
+    """
+    model = new_refinement_model(
+        vocab_size=len(tokenizer),
+        max_position_embeddings=longest,
+        max_target_length=longest,
+        **options,
+    )
+    make_lively(model)
+    with torch.no_grad():
+        model.length_predictor.classifier.bias.copy_(
+            -3.0 * torch.arange(-5, 6).abs()  # of offsets
+        )
+    model.generation_config.num_refinement_iterations = 3
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
