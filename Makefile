@@ -8,8 +8,9 @@ PIP_ARGS ?=
 TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 BIN := $(VENV)/bin
 STUDENT := model_cards/lanmt-multi30k-deen
+REFINEMENT := model_cards/refinement-nar-multi30k-deen
 # Results that belong to no committed model and stand in the README.
-FIGURES := training/results/base-cpu.json training/results/lanmt-multi30k-deen-raw.json
+FIGURES := training/results/base-cpu.json training/results/lanmt-multi30k-deen-raw.json training/results/refinement-nar-multi30k-deen-raw.json
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
@@ -52,6 +53,11 @@ cards: $(STAMP) ## Write the model cards, the README's tables and its pictures a
 		--label teacher
 	$(BIN)/hf-nar plot pareto $(STUDENT)/results.json --output $(STUDENT)/pareto.svg
 	$(BIN)/hf-nar plot drafts $(STUDENT)/results.json --sentence 3 --output $(STUDENT)/drafts.svg
+	$(BIN)/hf-nar plot adaptive $(REFINEMENT)/results.json --output $(REFINEMENT)/adaptive.svg
+	$(BIN)/hf-nar plot iterations $(REFINEMENT)/results.json $(STUDENT)/results.json \
+		model_cards/teacher-multi30k-deen/results.json --output $(REFINEMENT)/iterations.svg \
+		--label "in token space" --label LaNMT --label teacher
+	$(BIN)/hf-nar plot drafts $(REFINEMENT)/results.json --sentence 3 --output $(REFINEMENT)/drafts.svg
 	$(BIN)/hf-nar plot latency training/results/base-cpu-lengths.json --output training/results/latency.svg
 
 clean: ## Remove the virtual environment, caches and builds

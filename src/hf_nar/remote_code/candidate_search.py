@@ -74,7 +74,7 @@ def teacher_scores(
     teacher: Any,
     state: RefinementState,
     input_ids: Tensor,
-    attention_mask: Tensor | None = None,
+    attention_mask: Tensor,
 ) -> Tensor:
     """Return the mean natural-log probability that a teacher gives each row's tokens.
 
@@ -83,18 +83,15 @@ def teacher_scores(
             the drafts.
         state: Drafts, the same number of neighbours for each source, `[batch * count, target_len]`.
         input_ids: Sources, `[batch, source_len]`.
-        attention_mask: 1 on real source tokens, `[batch, source_len]`; None: all but padding.
+        attention_mask: 1 on real source tokens, `[batch, source_len]`.
 
     Returns:
         `[batch * count]`.
     """
-    config = teacher.config
-    if attention_mask is None:
-        attention_mask = (input_ids != config.pad_token_id).long()
     encoded = teacher.get_encoder()(input_ids=input_ids, attention_mask=attention_mask)
     count = len(state.tokens) // len(input_ids)
     rows = torch.arange(len(input_ids), device=input_ids.device).repeat_interleave(count)
-    start = torch.full_like(state.tokens[:, :1], config.decoder_start_token_id)
+    start = torch.full_like(state.tokens[:, :1], teacher.config.decoder_start_token_id)
     logits = teacher(
         encoder_outputs=BaseModelOutput(last_hidden_state=encoded.last_hidden_state[rows]),
         attention_mask=attention_mask[rows],
@@ -105,16 +102,17 @@ def teacher_scores(
     return log_probs.masked_fill(~state.target_mask, 0.0).sum(-1) / state.lengths
 
 
-def check_teacher(teacher: Any, vocab_size: int, source: str) -> None:
+def check_teacher(teacher: Any, own: Any, source: str) -> None:
     """Check that a teacher can judge a network's drafts.
 
     Args:
         teacher: What the caller gave.
-        vocab_size: The network's.
+        own: The network's config.
         source: The form in which the source is given.
 
     Raises:
-        ValueError: If it is missing, has another vocabulary, or the source is not text.
+        ValueError: If it is missing, is no autoregressive model in evaluation mode, has another
+            vocabulary, or the source is not text.
     """
     if teacher is None:
         raise ValueError(
@@ -122,9 +120,15 @@ def check_teacher(teacher: Any, vocab_size: int, source: str) -> None:
         )
     if source != "input_ids":
         raise ValueError(f"A teacher ranks translations of text, but the source is `{source}`.")
-    size = getattr(getattr(teacher, "config", None), "vocab_size", None)
-    if size != vocab_size:
+    config = getattr(teacher, "config", None)
+    if getattr(config, "decoder_start_token_id", None) is None or teacher.training:
         raise ValueError(
-            f"`teacher` must be a model with the network's own vocabulary of {vocab_size} tokens; "
-            f"got {type(teacher).__name__} with {size}."
+            f"`teacher` must be an autoregressive sequence-to-sequence model of transformers, in "
+            f"evaluation mode; got {type(teacher).__name__}. Load one, and call eval()."
         )
+    for name in ("vocab_size", "pad_token_id", "eos_token_id"):
+        if getattr(config, name, None) != getattr(own, name):
+            raise ValueError(
+                f"`teacher` must be a model with the network's own vocabulary, but `{name}` is "
+                f"{getattr(config, name, None)} and not {getattr(own, name)}. Give another one."
+            )

@@ -161,7 +161,8 @@ class NARGenerationMixin(GenerationMixin):
                 `stop_early` (False refines a draft that repeats, too), `collapse_repeats`,
                 `extra_length` (tokens added to each predicted length), `length_beam` (lengths
                 tried side by side), `rank_by` (which of them is kept: that with the best "own"
-                score, or with that of the "teacher" given as `teacher=`), `jaccard_threshold`
+                score, or with that of the "teacher" given as `teacher=`; without a beam neither is
+                read), `jaccard_threshold`
                 and `patience` (when a draft counts as repeated, and how often it must),
                 `max_length` or `max_new_tokens` (target tokens with the end token),
                 `return_dict_in_generate`.
@@ -191,7 +192,7 @@ class NARGenerationMixin(GenerationMixin):
         knobs = self.resolve_knobs(kwargs, generation_config)
         strategy = self.build_strategy(knobs)
         if knobs.rank_by == "teacher" and knobs.length_beam > 1:
-            check_teacher(teacher, self.config.vocab_size, next(iter(source_inputs)))
+            check_teacher(teacher, self.config, next(iter(source_inputs)))
         source = self.encode(**source_inputs, extra_length=knobs.extra_length)
         if knobs.length_beam > 1:
             source = spread_over_lengths(self, source, knobs.length_beam)
@@ -202,7 +203,9 @@ class NARGenerationMixin(GenerationMixin):
         if knobs.length_beam > 1:
             if knobs.rank_by == "teacher":
                 ids, mask = (source_inputs[name] for name in ("input_ids", "attention_mask"))
-                scores = teacher_scores(teacher, refined.state, cast("Tensor", ids), mask)
+                ids = cast("Tensor", ids)
+                mask = (ids != self.pad_token_id).long() if mask is None else mask
+                scores = teacher_scores(teacher, refined.state, ids, mask)
             else:
                 scores = own_scores(refined.state)
             refined = refined.rows(best_rows(scores, knobs.length_beam))
@@ -257,7 +260,11 @@ class NARGenerationMixin(GenerationMixin):
                 raise ValueError(
                     f"`{checked}` must be a tensor of {'numbers' if floats else 'whole numbers'}, "
                     f"got {tensor.dtype if isinstance(tensor, Tensor) else type(tensor).__name__}. "
-                    f"Tokenize text with return_tensors='pt'."
+                    + (
+                        "Use the model's image processor."
+                        if checked == "pixel_values"
+                        else "Tokenize text with return_tensors='pt'."
+                    )
                 )
         vocabulary = self.config.vocab_size
         is_ids = name == "input_ids" and value.numel()

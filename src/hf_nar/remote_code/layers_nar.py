@@ -314,7 +314,7 @@ class CrossEncoder(nn.Module):
         config: Shape of the layers.
         num_layers: How many.
         skip_connect: Whether the stack's input is added after every layer, and the sum divided
-            by the square root of 2, as in the decoder of LaNMT.
+            by the square root of 2.
         **options: `is_positional` and `is_highway` of `AttentionLayer`.
     """
 
@@ -339,7 +339,8 @@ class CrossEncoder(nn.Module):
         """
         memories = [memory] if isinstance(memory, Tensor) else memory
         num_layers = len(self.layers)
-        chosen = [memories[(i + 1) * len(memories) // num_layers - 1] for i in range(num_layers)]
+        shares = ((i + 1) * len(memories) // num_layers for i in range(num_layers))
+        chosen = [memories[max(0, share - 1)] for share in shares]
         attentions: list[Any] = [layer.cross_attn for layer in self.layers]
         pairs = zip(attentions, chosen, strict=True)
         return tuple(attention.project_memory(states) for attention, states in pairs)

@@ -1,4 +1,4 @@
-"""How long the target is, and how source-length latents are spread over it."""
+"""How long the target is, and how vectors of source length are spread over it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ from torch import Tensor, nn
 
 
 class LengthPredictor(nn.Module):
-    """Predict the length offset p(|y| - |x| given z, x) (Shu et al. 2020, section 3.3).
+    """Predict the length offset |y| - |x| from vectors of source length.
+
+    Lee et al. 2018 predict it from source states, Shu et al. 2020 (section 3.3) from latents, too.
 
     Args:
         d_model: Width of the hidden vectors.

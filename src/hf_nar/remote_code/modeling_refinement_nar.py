@@ -94,10 +94,11 @@ class RefinementNARForConditionalGeneration(NARGenerationMixin, NARPreTrainedMod
         if config.vision_config is not None:
             self.main_input_name = "pixel_values"
             options = dict(config.vision_config)
+            for name in ("dtype", "torch_dtype"):  # of the file it was copied from
+                options.pop(name, None)
             vision: Any = AutoConfig.for_model(options.pop("model_type"), **options)
-            self.vision_encoder = AutoModel.from_config(vision)
-            own_size = getattr(vision, "hidden_size", None) or vision.hidden_sizes[-1]
-            feature_size = feature_size or own_size
+            self.vision_encoder = _vision_encoder(vision)
+            feature_size = _feature_size(vision, config.feature_size)
         else:
             self.main_input_name = "inputs_embeds"
         self.feature_projection = nn.Linear(feature_size, config.d_model)
@@ -115,6 +116,8 @@ class RefinementNARForConditionalGeneration(NARGenerationMixin, NARPreTrainedMod
         if share or not config.reads_images:
             self.source_embeddings = table()
         readers = range(min(1, count - 1), count)
+        if config.next_input == "states":
+            readers = range(0)
         if not share:
             self.target_embeddings = nn.ModuleDict({str(i): table() for i in readers})
         self.lm_heads = nn.ModuleList(
@@ -178,6 +181,7 @@ class RefinementNARForConditionalGeneration(NARGenerationMixin, NARPreTrainedMod
         self._check_forms(input_ids, inputs_embeds, pixel_values)
         if input_ids is not None:
             mask, is_empty = self._read_source(input_ids, attention_mask)
+            self._check_padding(mask)
             embeddings = self._embed(self.source_embeddings, input_ids)
         else:
             vectors = self._source_vectors(inputs_embeds, pixel_values)
@@ -193,32 +197,47 @@ class RefinementNARForConditionalGeneration(NARGenerationMixin, NARPreTrainedMod
             embeddings, layers[-1], mask, wide_mask, is_empty, memory, target_lengths, extra_length
         )
 
+    def _check_padding(self, mask: Tensor) -> None:
+        """Refuse padding that would be copied; in training, where it costs time, it is trusted."""
+        if not self.training and bool((mask[:, 1:] > mask[:, :-1]).any()):
+            raise ValueError(
+                "A source must have its padding at the right, but a row has it elsewhere. Tokenize "
+                "with padding_side='right'."
+            )
+
     def _check_forms(
         self, input_ids: Tensor | None, inputs_embeds: Tensor | None, pixel_values: Tensor | None
     ) -> None:
-        forms = {
-            "input_ids": None if self.config.reads_images else input_ids,
+        values = {
+            "input_ids": input_ids,
             "inputs_embeds": inputs_embeds,
-            "pixel_values": None if self.vision_encoder is None else pixel_values,
+            "pixel_values": pixel_values,
         }
-        given = sum(value is not None for value in (input_ids, inputs_embeds, pixel_values))
-        if given != 1 or all(value is None for value in forms.values()):
+        given = [name for name, value in values.items() if value is not None]
+        known = list(dict.fromkeys((self.main_input_name, "inputs_embeds")))
+        if len(given) != 1 or given[0] not in known:
             raise ValueError(
-                f"The source must be given once, to this model as `{self.main_input_name}` or "
-                f"`inputs_embeds`; got {given} of input_ids, inputs_embeds and pixel_values."
+                f"The source must be given once, to this model as "
+                f"{' or '.join(f'`{name}`' for name in known)}; got "
+                f"{' and '.join(given) or 'nothing'}."
             )
 
     def _source_vectors(self, inputs_embeds: Tensor | None, pixel_values: Tensor | None) -> Tensor:
         """Return the source as vectors `[batch, source_len, d_model]`, without positions."""
         if pixel_values is not None:
             inputs_embeds = self._see(pixel_values)
+        if inputs_embeds is not None:
+            inputs_embeds = inputs_embeds.to(self.get_output_embeddings().weight.dtype)
         width = self.config.d_model
         if self.config.reads_images:
             width = self.feature_projection.in_features
         limit = self.config.max_position_embeddings
         if inputs_embeds is None or inputs_embeds.ndim != 3 or inputs_embeds.shape[-1] != width:
+            name = (
+                "What the vision encoder makes" if pixel_values is not None else "`inputs_embeds`"
+            )
             raise ValueError(
-                f"`inputs_embeds` must have shape [batch, source_len, {width}], got "
+                f"{name} must have shape [batch, source_len, {width}], got "
                 f"{None if inputs_embeds is None else list(inputs_embeds.shape)}."
             )
         if not 1 <= inputs_embeds.shape[1] <= limit:
@@ -357,8 +376,8 @@ class RefinementNARForConditionalGeneration(NARGenerationMixin, NARPreTrainedMod
             labels: Target ids with the end token, -100 on padding, `[batch, target_len]`.
             inputs_embeds: See `encode`.
             pixel_values: See `encode`.
-            corruption_scale: Factor of the config's `corruption_rates`, which a training loop may
-                lower, from 0 to 1.
+            corruption_scale: Factor of the config's `corruption_rates` and `denoising_share`, which
+                a training loop may lower, from 0 to 1.
             return_dict: False returns a tuple.
 
         Returns:
@@ -369,11 +388,14 @@ class RefinementNARForConditionalGeneration(NARGenerationMixin, NARPreTrainedMod
             ValueError: If source or labels are longer than the model was made for, or the source
                 is given in a wrong form.
         """
+        if not 0 <= corruption_scale <= 1:
+            raise ValueError(f"`corruption_scale` must be in [0, 1], got {corruption_scale}.")
         source = self.encode(
             input_ids, attention_mask, inputs_embeds=inputs_embeds, pixel_values=pixel_values
         )
-        output = RefinementNAROutput(length_logits=self.first_length_logits(source))
+        output = RefinementNAROutput()
         if labels is None:
+            output.length_logits = self.first_length_logits(source)
             output.lengths = self.predict_length(source)
             target_mask = real_positions(output.lengths)
             hidden = self._first_input(target_mask, source)
@@ -392,16 +414,20 @@ class RefinementNARForConditionalGeneration(NARGenerationMixin, NARPreTrainedMod
         reference = labels.masked_fill(~target_mask, self.config.pad_token_id)
         lengths = target_mask.sum(-1)
         sums, inputs = [], self._first_input(target_mask, source)
-        for number in range(self.config.num_training_passes):
+        num_passes = self.config.num_training_passes
+        for number in range(num_passes):
             states = self._run_decoder(number, inputs, target_mask, source)
             logits = self._logits(number, states)
             sums.append(word_loss_sum(logits, labels, self.config.label_smoothing))
             states = states.detach() if self.config.stop_gradient else states
-            seen = self._seen_draft(number, logits, reference, target_mask, scale)
-            inputs = self._next_input(number + 1, seen, states)
+            if number + 1 < num_passes:
+                seen = self._seen_draft(number, logits, reference, target_mask, scale)
+                inputs = self._next_input(number + 1, seen, states)
         output.logits = logits
         target_class = self.length_predictor.target_class(self._length_base(source), lengths)
-        length_sum = length_loss_sum(self.first_length_logits(source), target_class)
+        length_logits = self.first_length_logits(source)
+        length_sum = length_loss_sum(length_logits, target_class)
+        output.length_logits = length_logits
         num_tokens = lengths.sum().clamp(min=1)
         total = torch.stack(sums).sum()
         output.loss, output.lengths = (total + length_sum) / num_tokens, lengths
@@ -431,7 +457,30 @@ class RefinementNARForConditionalGeneration(NARGenerationMixin, NARPreTrainedMod
             vocabulary = torch.arange(config.vocab_size, device=draft.device)
             vocabulary = vocabulary[~torch.isin(vocabulary, self._special_ids(draft.device))]
             noisy = corrupt(reference, target_mask, rate, config.corruption_weights, vocabulary)
-            coin = torch.rand(len(draft), 1, device=draft.device) < config.denoising_share
+            coin = torch.rand(len(draft), 1, device=draft.device) < scale * config.denoising_share
             draft = torch.where(coin, noisy, draft)
         is_word = target_mask & (reference != config.eos_token_id)
         return torch.where(is_word, draft, reference)
+
+
+def _vision_encoder(config: Any) -> Any:
+    """Return a new vision encoder, where possible without a pooling layer, which nothing reads."""
+    try:
+        return AutoModel.from_config(config, add_pooling_layer=False)
+    except TypeError:  # it has none, or cannot leave it out
+        return AutoModel.from_config(config)
+
+
+def _feature_size(vision: Any, wanted: int) -> int:
+    """Return the width of a vision encoder's vectors."""
+    sizes = getattr(vision, "hidden_sizes", None) or [getattr(vision, "hidden_size", None)]
+    if not isinstance(sizes[-1], int):
+        raise ValueError(
+            f"`vision_config` must be of a model whose config has `hidden_size` or `hidden_sizes`; "
+            f"{vision.model_type} has neither. Take its vision part, such as clip_vision_model."
+        )
+    if wanted not in {0, sizes[-1]}:
+        raise ValueError(
+            f"`feature_size` must be the vision encoder's {sizes[-1]}, or 0; got {wanted}."
+        )
+    return sizes[-1]

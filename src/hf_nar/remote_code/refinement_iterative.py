@@ -28,7 +28,8 @@ class IterativeRefinement:
     Args:
         iterations: Passes after the first, at most; 0 decodes once.
         max_length: Longest draft, in tokens with the end token.
-        stop_early: Whether rows can be finished; False runs every iteration for every row.
+        stop_early: Whether rows can be finished; False runs every iteration for every row, and
+            the next two fields are not read.
         jaccard_threshold: A draft repeats, too, when the Jaccard distance of its tokens to those of
             the draft before is below this, from 0 (only the same draft) to 1.
         patience: Iterations without a break that must repeat the draft. As states are handed on,

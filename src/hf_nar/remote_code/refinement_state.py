@@ -87,7 +87,7 @@ class RefinementState:
         scores: Natural-log probability of each token, float32, 0 on padding,
             `[batch, target_len]`.
         target_mask: True on real positions, False on padding, `[batch, target_len]`.
-        is_finished: True for rows that another iteration would not change, `[batch]`.
+        is_finished: True for rows that are left as they are, `[batch]`.
         latent: The latents that the draft was decoded from, `[batch, latent_len, latent_dim]`;
             None where a strategy has none.
         states: The network's states at each position of the draft, for a strategy that hands them

@@ -142,12 +142,26 @@ class NARTrainer(Seq2SeqTrainer):
                 f"`validation_sources` and `validation_references` must have the same length, got "
                 f"{len(self.validation_sources)} and {len(self.validation_references)}."
             )
+        self._check_schedules()
         self.kl_budget = self._kl_budget_schedule()
         self.last_scheduled: dict[str, float] = {}
         self._is_validation = False
         self.training_terms, self.validation_terms = RunningMeans(), RunningMeans()
         self.add_callback(JsonLinesLog())
         self.add_callback(EpochOrder())
+
+    def _check_schedules(self) -> None:
+        """Refuse what belongs to another family."""
+        model: Any = self.model
+        for option, is_set, field in (
+            ("kl_budget", self.args.kl_budget is not None, "kl_budget"),
+            ("corruption_hold", self.args.corruption_hold != 1, "corruption_rates"),
+        ):
+            if is_set and not hasattr(model.config, field):
+                raise ValueError(
+                    f"`{option}` is for networks with `{field}`, and {model.config.model_type} has "
+                    f"none. Leave it out."
+                )
 
     def _kl_budget_schedule(self) -> KLBudgetSchedule:
         model: Any = self.model

@@ -124,8 +124,9 @@ def test_padding_changes_no_score_of_a_teacher(teacher):
     together = teacher_scores(teacher, state, source, (source != PAD).long())
 
     alone = RefinementState(tokens[1:, :4], tokens[1:, :4].float(), mask[1:, :4], mask[:1, 0])
-    torch.testing.assert_close(together[1:], teacher_scores(teacher, alone, source[1:, :3]))
-    torch.testing.assert_close(together, teacher_scores(teacher, state, source))
+    narrow = source[1:, :3]
+    expected = teacher_scores(teacher, alone, narrow, torch.ones_like(narrow))
+    torch.testing.assert_close(together[1:], expected)
 
 
 def test_the_end_token_counts_for_nothing_and_a_row_without_words_loses():
@@ -156,9 +157,16 @@ def test_what_cannot_be_searched_is_refused(model, knobs, message):
         generate(model, batch_of(6), **knobs)
 
 
-def test_a_teacher_of_another_vocabulary_is_refused(model, teacher):
+@pytest.mark.parametrize("field", ["vocab_size", "pad_token_id", "eos_token_id"])
+def test_a_teacher_of_another_vocabulary_is_refused(model, teacher, field):
     other = copy.deepcopy(teacher)
-    other.config.vocab_size = 61
+    setattr(other.config, field, 59)
 
-    with pytest.raises(ValueError, match="own vocabulary of 60 tokens; got MarianMTModel with 61"):
+    with pytest.raises(ValueError, match=f"own vocabulary, but `{field}` is 59 and not"):
         generate(model, batch_of(6), length_beam=2, rank_by="teacher", teacher=other)
+
+
+def test_what_is_no_teacher_or_still_learns_is_refused(model, teacher):
+    for other in (model, copy.deepcopy(teacher).train(), torch.nn.Linear(2, 2)):
+        with pytest.raises(ValueError, match="must be an autoregressive sequence-to-sequence"):
+            generate(model, batch_of(6), length_beam=2, rank_by="teacher", teacher=other)

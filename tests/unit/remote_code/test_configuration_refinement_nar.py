@@ -19,9 +19,18 @@ from hf_nar.remote_code.modeling_refinement_nar import RefinementNARForCondition
         ({"corruption_rates": [0.1, 0.2]}, "one rate, or one for each of the 3 drafts"),
         ({"corruption_rates": []}, "one rate, or one for each of the 3 drafts"),
         ({"corruption_rates": [1.5]}, r"`corruption_rates` must be in \[0, 1\], got 1.5"),
-        ({"corruption_weights": {"shuffle": 1.0}}, "must be of swap, replace, repeat, drop, inse"),
-        ({"corruption_weights": {"swap": -1.0}}, "must not be negative"),
-        ({"corruption_weights": {"swap": 0.0}}, "set `denoising_share` to 0"),
+        ({"corruption_weights": {"shuffle": 1.0}}, "must name operations, got `shuffle`"),
+        ({"corruption_weights": {"swap": -1.0}}, "`corruption_weights` must be numbers of at lea"),
+        ({"corruption_weights": {"swap": 0.0}}, "finite and not all 0"),
+        ({"corruption_weights": {"swap": float("inf")}}, "finite and not all 0"),
+        ({"corruption_weights": {"swap": "x"}}, "`corruption_weights` must be numbers"),
+        ({"num_decoders": 5}, "at most `num_training_passes`.*got 5 and 4. Lower one"),
+        ({"num_training_passes": 1}, "got 2 and 1"),
+        (
+            {"next_input": "states", "share_embeddings": False, "tie_word_embeddings": False},
+            "Embeddings of drafts that nothing reads must be tied",
+        ),
+        ({"soft_copy_std": float("nan")}, "`soft_copy_std` must be above 0.001"),
         ({"feature_size": -1}, "`feature_size` must be an integer and not negative"),
         ({"vision_config": {"hidden_size": 8}}, "must name a vision model of transformers"),
         ({"d_model": 15, "num_attention_heads": 5}, "`d_model` must be even"),
@@ -54,6 +63,12 @@ def test_two_configs_do_not_share_their_lists():
     RefinementNARConfig().corruption_rates.append(0.9)
 
     assert RefinementNARConfig().corruption_rates == [0.1]
+
+
+@pytest.mark.parametrize("rates", [0.1, ["0.1"], [True], None])
+def test_rates_must_be_a_list_of_numbers(rates):
+    with pytest.raises((ValueError, TypeError), match="corruption_rates"):
+        RefinementNARConfig(corruption_rates=rates)
 
 
 # Stacks without embeddings and length predictor, as computed from the authors' code (with their
