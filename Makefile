@@ -10,7 +10,7 @@ BIN := $(VENV)/bin
 STUDENT := model_cards/lanmt-multi30k-deen
 REFINEMENT := model_cards/refinement-nar-multi30k-deen
 # Results that belong to no committed model and stand in the README.
-FIGURES := training/results/base-cpu.json training/results/lanmt-multi30k-deen-raw.json training/results/refinement-nar-multi30k-deen-raw.json
+FIGURES := training/results/base-cpu.json training/results/lanmt-multi30k-deen-raw.json training/results/refinement-nar-multi30k-deen-raw.json training/results/multi30k-en-repair.json
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help

@@ -16,7 +16,9 @@ if TYPE_CHECKING:
     from hf_nar.captioner import Captioner, CaptionTrace
     from hf_nar.inference import TranslationTrace, Translator
     from hf_nar.remote_code.configuration_lanmt import LaNMTConfig
+    from hf_nar.remote_code.configuration_refinement_nar import RefinementNARConfig
     from hf_nar.remote_code.modeling_lanmt import LaNMTForConditionalGeneration
+    from hf_nar.remote_code.modeling_refinement_nar import RefinementNARForConditionalGeneration
 
 __version__ = "0.1.0"
 
@@ -25,6 +27,8 @@ __all__ = [
     "Captioner",
     "LaNMTConfig",
     "LaNMTForConditionalGeneration",
+    "RefinementNARConfig",
+    "RefinementNARForConditionalGeneration",
     "TranslationTrace",
     "Translator",
     "__version__",
@@ -36,6 +40,8 @@ _HOMES = {
     "Captioner": "hf_nar.captioner",
     "LaNMTConfig": "hf_nar.remote_code.configuration_lanmt",
     "LaNMTForConditionalGeneration": "hf_nar.remote_code.modeling_lanmt",
+    "RefinementNARConfig": "hf_nar.remote_code.configuration_refinement_nar",
+    "RefinementNARForConditionalGeneration": "hf_nar.remote_code.modeling_refinement_nar",
     "TranslationTrace": "hf_nar.inference",
     "Translator": "hf_nar.inference",
     "register": "hf_nar.auto",

@@ -6,6 +6,7 @@ import pytest
 import torch
 import yaml
 
+from hf_nar.remote_code.configuration_refinement_nar import PRESETS
 from hf_nar.training.models import build_model
 from hf_nar.training.recipe import Recipe
 from hf_nar.training.run import training_arguments
@@ -41,3 +42,23 @@ def test_an_accelerate_configuration_can_be_read(file):
     config = load_config_from_file(str(file))
 
     assert config.to_dict() == {**config.to_dict(), **yaml.safe_load(file.read_text())}
+
+
+@pytest.mark.parametrize(
+    ("name", "preset", "apart"),
+    [
+        ("iwslt16-ende-refinement", "iwslt16", set()),
+        ("wmt14-ende-refinement", "wmt", set()),
+        ("coco-refinement", "coco", {"feature_size"}),  # there the vision encoder's own width
+    ],
+)
+def test_the_recipes_of_the_paper_have_the_values_of_its_presets(name, preset, apart):
+    model = Recipe.load(TRAINING / "recipes" / f"{name}.yaml").model
+
+    differing = {
+        field: (model.get(field), value)
+        for field, value in PRESETS[preset].items()
+        if field not in apart and model.get(field) != value
+    }
+
+    assert differing == {}

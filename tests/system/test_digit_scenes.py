@@ -12,13 +12,13 @@ from hf_nar.evaluation.captions import caption_scores
 TEST_SCENES = 200
 
 
-def recipe_of(folder):
+def recipe_of(folder, seed):
     return {
         "output": str(folder / "run"),
         "family": "refinement_nar",
         "data": {
             "source": "image",
-            "train": {"builder": "digit_scenes", "num_scenes": 8000, "seed": 1},
+            "train": {"builder": "digit_scenes", "num_scenes": 16000, "seed": 1},
             "validation": {
                 "builder": "digit_scenes",
                 "num_scenes": 100,
@@ -55,27 +55,28 @@ def recipe_of(folder):
         },
         "generation": {"num_refinement_iterations": 2, "collapse_repeats": False},
         "training": {
-            "seed": 1,
+            "seed": seed,
             "use_cpu": True,
             "disable_tqdm": True,
-            "max_steps": 800,
-            "tokens_per_batch": 1600,
-            "learning_rate": 2.0e-3,
+            "max_steps": 2000,
+            "tokens_per_batch": 800,
+            "learning_rate": 1.5e-3,
             "lr_scheduler_type": "cosine",
             "warmup_steps": 100,
             "adam_beta2": 0.98,
             "max_grad_norm": 1.0,
             "logging_steps": 100,
-            "eval_steps": 800,
-            "save_steps": 800,
+            "eval_steps": 2000,
+            "save_steps": 2000,
         },
     }
 
 
 @pytest.mark.slow
-def test_a_small_network_learns_to_describe_scenes(tmp_path):
+@pytest.mark.parametrize("seed", [1, 2])
+def test_a_small_network_learns_to_describe_scenes(seed, tmp_path):
     file = tmp_path / "recipe.yaml"
-    file.write_text(yaml.safe_dump(recipe_of(tmp_path)), encoding="utf-8")
+    file.write_text(yaml.safe_dump(recipe_of(tmp_path, seed)), encoding="utf-8")
 
     code = main(["train", str(file)])
 
@@ -84,4 +85,4 @@ def test_a_small_network_learns_to_describe_scenes(tmp_path):
     captioner = Captioner.from_pretrained(tmp_path / "run/export", device="cpu")
     captions = captioner.caption(test["image"][:], batch_size=50)
     scores = caption_scores(captions, [[text] for text in test["caption"]])
-    assert scores.exact >= 0.6
+    assert scores.exact >= 0.7, f"seed {seed}"

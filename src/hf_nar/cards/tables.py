@@ -20,6 +20,7 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]], texts: int = 0) 
 QUALITY_COLUMNS = (
     ("bleu", "BLEU", ".2f"),
     ("chrf", "chrF", ".2f"),
+    ("exact", "exact sentences, %", ".1f"),
     ("length_ratio", "length ratio", ".3f"),
     ("exact_length_share", "exact length", ".1%"),
     ("repetition_share", "repeated tokens", ".1%"),

@@ -137,3 +137,10 @@ def test_a_readme_without_the_marks_is_refused():
 def test_results_that_hold_nothing_to_show_are_refused():
     with pytest.raises(ValueError, match=r'must hold "quality" or "benchmark"'):
         fill_readme("nothing", [], {"base": {"latency": {}}})
+
+
+def test_exact_sentences_have_a_column_where_they_were_counted():
+    rows = [{"label": "1 iteration", "bleu": 80.0, "exact": 47.0}]
+
+    assert "| 1 iteration | 80.00 | 47.0 |" in quality_table({"rows": rows})
+    assert "exact sentences" not in quality_table({"rows": [{"label": "x", "bleu": 80.0}]})

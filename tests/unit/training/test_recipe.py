@@ -156,7 +156,11 @@ def test_the_recipes_of_this_project_load(file):
     recipe = Recipe.load(file, ["training.use_cpu=true"])
 
     assert training_arguments(recipe).max_steps > 0
-    assert {recipe.data.corpus(part).kind for part in ("train", "validation")} <= KINDS
+    for part in ("train", "validation"):
+        if recipe.data.source == "image":
+            assert recipe.data.image_corpus(part).origin
+        else:
+            assert recipe.data.corpus(part).kind in KINDS
 
 
 def test_training_knobs_become_arguments_over_this_projects_defaults(load):
