@@ -242,8 +242,11 @@ def _terms(quality: Mapping[str, Any]) -> str:
             "Jaccard: it is finished, too, when the Jaccard distance between the tokens of its "
             "draft and of the draft before is below this."
         )
-    if any(values.get("patience", 1) > 1 for values in knobs):
-        terms.append("Patience: its draft must repeat so many times in a row.")
+    if any("patience" in values for values in knobs):
+        terms.append(
+            "Patience: its draft must repeat so many times in a row; elsewhere as often as "
+            "`generation_config.json` says."
+        )
     if any(values.get("length_beam", 1) > 1 for values in knobs):
         terms.append(
             "Lengths: so many of the most likely lengths are decoded side by side, and the best "
