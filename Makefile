@@ -57,7 +57,6 @@ cards: $(STAMP) ## Write the model cards, the README's tables and its pictures a
 	$(BIN)/hf-nar plot iterations $(REFINEMENT)/results.json $(STUDENT)/results.json \
 		model_cards/teacher-multi30k-deen/results.json --output $(REFINEMENT)/iterations.svg \
 		--label "in token space" --label LaNMT --label teacher
-	$(BIN)/hf-nar plot drafts $(REFINEMENT)/results.json --sentence 3 --output $(REFINEMENT)/drafts.svg
 	$(BIN)/hf-nar plot latency training/results/base-cpu-lengths.json --output training/results/latency.svg
 
 clean: ## Remove the virtual environment, caches and builds

@@ -86,7 +86,7 @@ def test_a_teacher_goes_on_after_a_stop_as_if_there_had_been_none(tmp_path, caps
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("family=bert", "`family` must be one of lanmt, or for a teacher a sequence-to-sequence"),
+        ("family=bert", "refinement_nar, or for a teacher a sequence-to-sequence"),
         ("model.encoder_layer=2", "did you mean `model.encoder_layers`?"),
         ("model.encoder_layers=two", "`model.encoder_layers` in the recipe must be a number"),
         ("generation.num_beam=4", "did you mean `generation.num_beams`?"),
