@@ -148,11 +148,25 @@ class CorpusConfig:
         Raises:
             ValueError: If an option is unknown, or the options contradict each other.
         """
-        known = [option.name for option in fields(cls)]
-        unknown = [str(option) for option in options if option not in known]
-        if unknown:
-            raise ValueError(
-                f"A corpus must have known options only, got `{'`, `'.join(unknown)}`. "
-                f"Use some of: {', '.join(known)}."
-            )
+        check_options(cls, options, "A corpus")
         return cls(**options)
+
+
+def check_options(config_class: Any, options: Mapping[str, Any], what: str) -> None:
+    """Check that a recipe's section has only fields of a config.
+
+    Args:
+        config_class: The dataclass that is built of them.
+        options: Values by option name.
+        what: The section's beginning in the message, such as "A corpus".
+
+    Raises:
+        ValueError: If an option is unknown.
+    """
+    known = [option.name for option in fields(config_class)]
+    unknown = [str(option) for option in options if option not in known]
+    if unknown:
+        raise ValueError(
+            f"{what} must have known options only, got `{'`, `'.join(unknown)}`. "
+            f"Use some of: {', '.join(known)}."
+        )

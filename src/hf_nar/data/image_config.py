@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from hf_nar.data.corpus_config import CorpusConfig
+from hf_nar.data.corpus_config import CorpusConfig, check_options
 
 BUILDERS = ("digit_scenes",)
 
@@ -104,11 +104,5 @@ class ImageCorpusConfig:
         Raises:
             ValueError: If an option is unknown, or the options contradict each other.
         """
-        known = [option.name for option in fields(cls)]
-        unknown = [str(option) for option in options if option not in known]
-        if unknown:
-            raise ValueError(
-                f"A corpus of images must have known options only, got `{'`, `'.join(unknown)}`. "
-                f"Use some of: {', '.join(known)}."
-            )
+        check_options(cls, options, "A corpus of images")
         return cls(**options)
