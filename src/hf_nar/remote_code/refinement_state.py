@@ -231,7 +231,7 @@ def set_width(values: Tensor, width: int, value: float) -> Tensor:
 
 
 def take_rows(value: Any, rows: Tensor) -> Any:
-    """Return the given rows of tensors, of tuples of them, or of a dataclass that holds them.
+    """Return the given rows of tensors, of tuples or dicts of them, or of a dataclass with them.
 
     Args:
         value: A tensor whose first dimension is the batch; what holds no tensor stays as it is.
@@ -241,6 +241,8 @@ def take_rows(value: Any, rows: Tensor) -> Any:
         return value[rows]
     if isinstance(value, tuple):
         return tuple(take_rows(item, rows) for item in value)
+    if isinstance(value, dict):
+        return {name: take_rows(item, rows) for name, item in value.items()}
     if is_dataclass(value) and not isinstance(value, type):
         parts = {item.name: getattr(value, item.name) for item in fields(value)}
         return replace(value, **{name: take_rows(part, rows) for name, part in parts.items()})

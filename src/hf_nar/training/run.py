@@ -32,6 +32,7 @@ from hf_nar.training.export import EXPORT_DTYPE, export_folder
 from hf_nar.training.models import FAMILIES, build_model, load_vision_weights
 from hf_nar.training.recipe import Recipe, check_keys, check_types
 from hf_nar.training.trainer import NARTrainer
+from hf_nar.training.warm_start import starting_weights
 
 logger = logging.getLogger(__name__)
 
@@ -250,7 +251,7 @@ def _start_from(folder: Path, model: PreTrainedModel, tokenizer: PreTrainedToken
     if takes_images(model):  # the library knows other names of some vision encoders' weights
         _load_weights(model, load_model(str(folder), torch.float32, None).state_dict())
     else:
-        _load_weights(model, average_weights([folder]))
+        _load_weights(model, starting_weights(model, average_weights([folder])))
     if load_tokenizer(str(folder), None).get_vocab() != tokenizer.get_vocab():
         raise ValueError(
             f"`init_from` must be a model of the run's own vocabulary, but the tokenizer in "

@@ -41,6 +41,7 @@ LOSS_TERMS = (
     "last_pass_loss",
     "kl_loss",
     "kl",
+    "consistency_loss",
     "length_loss",
 )
 
