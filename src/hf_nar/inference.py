@@ -57,7 +57,7 @@ class ParallelGenerator:
         network: Any = model
         network.resolve_knobs(generate_kwargs)  # refuses a wrong knob now, not at the first call
 
-    @torch.inference_mode()
+    @torch.no_grad()  # not `inference_mode`: energy inference takes gradients
     def _generate(self, source: Mapping[str, torch.Tensor], knobs: Mapping[str, Any]) -> Any:
         """Run the model on its inputs by name; return its output on the CPU."""
         generate: Any = self.model.generate
@@ -180,7 +180,7 @@ class Translator(ParallelGenerator):
         """Return whether a teacher chooses translations, in a call with these knobs."""
         network: Any = self.model
         resolved = network.resolve_knobs({**self.generate_kwargs, **knobs})
-        return bool(resolved.length_beam > 1 and resolved.rank_by == "teacher")
+        return bool(resolved.num_candidates > 1 and resolved.rank_by == "teacher")
 
     @overload
     def __call__(
@@ -287,7 +287,7 @@ class Translator(ParallelGenerator):
         sources = self._tokenize(lines)
         self._check_lengths(sources)
         if self.teacher is not None:
-            generate_kwargs = {"teacher": self.teacher.model, **generate_kwargs}
+            generate_kwargs = {"rescoring_model": self.teacher.model, **generate_kwargs}
         results = [nothing(line) for line in lines]
         todo = [i for i, line in enumerate(lines) if line.strip()]
         todo.sort(key=lambda i: len(sources[i]), reverse=True)  # too big a batch fails at once

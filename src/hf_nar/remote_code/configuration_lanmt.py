@@ -41,6 +41,9 @@ class LaNMTConfig(NARConfig):
             training loop may pass another value to `forward`.
         posterior_noise: Share of the target words, at most, that the posterior is shown as others
             in training; see `replace_words`.
+        refiner_iterations: Delta iterations whose way score and energy networks learn to go.
+        refiner_noise: Largest factor of the prior's standard deviation for the latents at which
+            they learn it.
         consistency_weight: Weight of the divergence between what the posterior makes of the target
             with and without that noise (Zhu et al. 2022, section 3); 0 for none.
 
@@ -55,6 +58,12 @@ class LaNMTConfig(NARConfig):
         "kl_loss",
         "kl",
         "consistency_loss",
+        "score_loss",
+        "score_cosine",
+        "score_error",
+        "energy_loss",
+        "energy_cosine",
+        "energy_error",
         "length_loss",
         "length_logits",
         "lengths",
@@ -72,6 +81,7 @@ class LaNMTConfig(NARConfig):
         "num_posterior_layers",
         "num_decoder_layers",
         "latent_dim",
+        "refiner_iterations",
     )
     shares: ClassVar[tuple[str, ...]] = ("posterior_noise",)
     numbers: ClassVar[tuple[str, ...]] = (
@@ -79,6 +89,7 @@ class LaNMTConfig(NARConfig):
         "std_floor",
         "kl_budget",
         "consistency_weight",
+        "refiner_noise",
     )
 
     latent_axis: str = "source"
@@ -95,6 +106,8 @@ class LaNMTConfig(NARConfig):
     kl_budget: float = 1.0
     posterior_noise: float = 0.0
     consistency_weight: float = 0.0
+    refiner_iterations: int = 4
+    refiner_noise: float = 1.0
 
     def _check_types(self) -> None:
         super()._check_types()
@@ -142,10 +155,9 @@ class LaNMTConfig(NARConfig):
             raise ValueError(f"`kl_budget` must not be negative, got {self.kl_budget}.")
 
     def _check_consistency(self) -> None:
-        if self.consistency_weight < 0:
-            raise ValueError(
-                f"`consistency_weight` must not be negative, got {self.consistency_weight}."
-            )
+        for name in ("consistency_weight", "refiner_noise"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"`{name}` must not be negative, got {getattr(self, name)}.")
         if self.consistency_weight and not self.posterior_noise:
             raise ValueError(
                 f"`consistency_weight` is {self.consistency_weight}, but without `posterior_noise` "

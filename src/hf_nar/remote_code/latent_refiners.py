@@ -25,14 +25,14 @@ class LatentContext:
 
     Args:
         latent_mask: True on real latents, `[batch, latent_len]`.
-        states: Source states, `[batch, source_len, d_model]`.
-        source_mask: True on real source positions, `[batch, source_len]`.
-        memory: The refiner's keys and values of the states; see `CrossEncoder.project_memory`.
+        attention_mask: `latent_mask` as the refiner's attention wants it.
+        memory_mask: The source's mask as its attention wants it.
+        memory: The refiner's keys and values of the source; see `CrossEncoder.project_memory`.
     """
 
     latent_mask: Tensor
-    states: Tensor
-    source_mask: Tensor
+    attention_mask: Tensor | None
+    memory_mask: Tensor | None
     memory: tuple[KeysAndValues, ...]
 
 
@@ -52,18 +52,29 @@ class LatentReader(nn.Module):
         self.layers = CrossEncoder(config, num_layers)
         self.head = nn.Linear(config.d_model, output_dim)
 
-    def project_memory(self, states: Tensor) -> tuple[KeysAndValues, ...]:
-        """Return each layer's keys and values of source states, once a sentence."""
-        return self.layers.project_memory(states)
+    def read_source(
+        self, latent_mask: Tensor, states: Tensor, source_mask: Tensor
+    ) -> LatentContext:
+        """Return what stays the same in all iterations.
+
+        Args:
+            latent_mask: True on real latents, `[batch, latent_len]`.
+            states: Source states, `[batch, source_len, d_model]`.
+            source_mask: True on real source positions, `[batch, source_len]`.
+        """
+        queries = states.new_empty(*latent_mask.shape, 1)
+        return LatentContext(
+            latent_mask,
+            create_bidirectional_mask(self.config, queries, latent_mask),
+            create_bidirectional_mask(self.config, queries, source_mask, states),
+            self.layers.project_memory(states),
+        )
 
     def read(self, latent: Tensor, context: LatentContext) -> Tensor:
         """Map latents `[batch, latent_len, latent_dim]` to `[batch, latent_len, d_model]`."""
         hidden = self.latent_projection(latent)
-        mask = create_bidirectional_mask(self.config, hidden, context.latent_mask)
-        memory_mask = create_bidirectional_mask(
-            self.config, hidden, context.source_mask, context.states
-        )
-        read: Tensor = self.layers(hidden, mask, context.memory, memory_mask)
+        masks = context.attention_mask, context.memory_mask
+        read: Tensor = self.layers(hidden, masks[0], context.memory, masks[1])
         return read
 
 

@@ -18,7 +18,7 @@ from transformers.utils.generic import ModelOutput
 from .configuration_lanmt import LaNMTConfig
 from .generation_nar import NARGenerationMixin
 from .latent_gaussian import DiagonalGaussian
-from .latent_refiners import build_refiners
+from .latent_refiners import LatentContext, LatentReader, build_refiners
 from .layers_nar import CrossEncoder, Encoder, sinusoidal_positions
 from .length_predictor import LengthPredictor, LengthTransform
 from .losses_nar import (
@@ -30,7 +30,11 @@ from .losses_nar import (
 )
 from .modeling_nar import EncodedSource, NARPreTrainedModel
 from .refinement_delta_posterior import DeltaPosterior
+from .refinement_energy import EnergyAscent
+from .refinement_none import PriorMean
+from .refinement_score import ScoreAscent
 from .refinement_state import real_positions
+from .refiner_training import lesson_terms, make_lesson
 
 
 @dataclass
@@ -45,6 +49,10 @@ class LaNMTOutput(ModelOutput):
         kl: KL divergence without a budget, in nats for each latent, scalar.
         consistency_loss: Divergence of the posterior under noise from that without, in nats for
             each latent, scalar; only in training, and with a `consistency_weight`.
+        score_loss: Loss of the score network, for each latent, scalar; this and the following only
+            where refiners are trained, and each also as `energy_…`.
+        score_cosine: Cosine of its steps with the way that delta iterations go, scalar.
+        score_error: Squared error of its steps, for each latent, scalar.
         length_loss: Cross-entropy of the length, in nats for each sentence, scalar.
         length_logits: `[batch, 2 * max_length_offset + 1]`.
         lengths: Target lengths of the logits, in tokens, `[batch]`.
@@ -60,6 +68,12 @@ class LaNMTOutput(ModelOutput):
     kl_loss: Tensor | None = None
     kl: Tensor | None = None
     consistency_loss: Tensor | None = None
+    score_loss: Tensor | None = None
+    score_cosine: Tensor | None = None
+    score_error: Tensor | None = None
+    energy_loss: Tensor | None = None
+    energy_cosine: Tensor | None = None
+    energy_error: Tensor | None = None
     length_loss: Tensor | None = None
     length_logits: Tensor | None = None
     lengths: Tensor | None = None
@@ -84,7 +98,11 @@ class LaNMTForConditionalGeneration(NARGenerationMixin, NARPreTrainedModel):
     config_class = LaNMTConfig
     refinements: ClassVar[dict[str, type]] = {
         "delta_posterior": DeltaPosterior,
+        "score": ScoreAscent,
+        "energy": EnergyAscent,
+        "none": PriorMean,
     }
+    trains_refiners = False
 
     def __init__(self, config: LaNMTConfig) -> None:
         super().__init__(config)
@@ -97,7 +115,7 @@ class LaNMTForConditionalGeneration(NARGenerationMixin, NARPreTrainedModel):
             self.target_embeddings = nn.Embedding(config.vocab_size, d_model, config.pad_token_id)
         if self.has_target_latents:
             self.source_encoder = Encoder(config, config.num_source_layers or 0)
-            self.prior = CrossEncoder(config, config.num_prior_layers)
+            self.prior: Any = CrossEncoder(config, config.num_prior_layers)
         else:
             self.length_embeddings = nn.Embedding(config.max_target_length + 1, d_model)
             self.prior = Encoder(config, config.num_prior_layers)
@@ -118,12 +136,35 @@ class LaNMTForConditionalGeneration(NARGenerationMixin, NARPreTrainedModel):
         self._tied_weights_keys = {"lm_head.weight": f"{table}_embeddings.weight"}
         self.post_init()  # type: ignore[no-untyped-call]  # has no types
 
+    def train_refiners(self) -> None:
+        """Freeze all but score and energy network: from now on `forward` returns their loss.
+
+        Raises:
+            ValueError: If the model has neither.
+        """
+        if not self.refiners:
+            raise ValueError(
+                "Refiners can be trained only in a model that has some, but `num_score_layers` and "
+                "`num_energy_layers` are 0. Set one of them."
+            )
+        self.trains_refiners = True
+        self.requires_grad_(False)
+        self.refiners.requires_grad_(True)
+        self.train(self.training)
+
+    def train(self, mode: bool = True) -> LaNMTForConditionalGeneration:
+        """Switch dropout on or off; what is frozen has none."""
+        super().train(mode and not self.trains_refiners)
+        self.refiners.train(mode)
+        return self
+
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
         """Initialise one module that no checkpoint filled."""
-        heads = [refiner.head for refiner in self.refiners.values()]
-        if module in (self.prior_head, self.posterior_head, *heads):
-            # Prior and posterior start near each other: a small KL. Refiners start near a standstill.
+        heads = {self.prior_head, self.posterior_head}
+        heads |= {cast("LatentReader", refiner).head for refiner in self.refiners.values()}
+        if module in heads:
+            # Prior and posterior start near each other: a small KL. Refiners start slowly.
             init.normal_(module.weight, std=0.02)
             init.zeros_(module.bias)
         else:
@@ -175,8 +216,7 @@ class LaNMTForConditionalGeneration(NARGenerationMixin, NARPreTrainedModel):
     def memory_for(self, reader: str, source: EncodedSource) -> Any:
         """Return keys and values of the source for one part, made when it first reads."""
         if reader not in source.memories:
-            part: Any = self.refiners[reader] if reader in self.refiners else getattr(self, reader)
-            source.memories[reader] = part.project_memory(source.states)
+            source.memories[reader] = getattr(self, reader).project_memory(source.states)
         return source.memories[reader]
 
     def infer_prior(self, source: EncodedSource) -> DiagonalGaussian:
@@ -229,6 +269,59 @@ class LaNMTForConditionalGeneration(NARGenerationMixin, NARPreTrainedModel):
     def latent_mask(self, target_mask: Tensor, source: EncodedSource) -> Tensor:
         """Return True on real latents, `[batch, latent_len]`, for targets that are so long."""
         return target_mask if self.has_target_latents else source.mask
+
+    def latent_lengths(self, source: EncodedSource) -> Tensor:
+        """Return how many latents each row has, `[batch]`."""
+        if self.has_target_latents:
+            return cast("Tensor", source.target_lengths)
+        return source.lengths
+
+    def read_source(
+        self, refiner: str, target_mask: Tensor, source: EncodedSource
+    ) -> LatentContext:
+        """Return what a refiner reads beside the latents.
+
+        Args:
+            refiner: "score" or "energy".
+            target_mask: True on real target positions, `[batch, target_len]`.
+            source: What `encode` gave.
+
+        Raises:
+            ValueError: If the model has no such refiner.
+        """
+        if refiner not in self.refiners:
+            raise ValueError(
+                f'The refinement "{refiner}" needs a trained {refiner} network, but the model has '
+                f"`num_{refiner}_layers` = 0. Train one with a recipe with `stage: refiner`, or use "
+                f'"delta_posterior".'
+            )
+        network: Any = self.refiners[refiner]
+        latent_mask = self.latent_mask(target_mask, source)
+        context: LatentContext = network.read_source(latent_mask, source.states, source.mask)
+        return context
+
+    def latent_step(
+        self,
+        refiner: str,
+        latent: Tensor,
+        context: LatentContext,
+        differentiable: bool = False,
+    ) -> Tensor:
+        """Return where a refiner would move latents, `[batch, latent_len, latent_dim]`.
+
+        Args:
+            refiner: "score" or "energy".
+            latent: `[batch, latent_len, latent_dim]`.
+            context: What `read_source` gave.
+            differentiable: Whether the step has gradients to the refiner's weights.
+        """
+        network: Any = self.refiners[refiner]
+        step: Tensor = (
+            network(latent, context)
+            if refiner == "score"
+            else network.gradient(latent, context, differentiable)
+        )
+        return step
 
     def _length_logits(self, source: EncodedSource, projected: Tensor | None = None) -> Tensor:
         """Return logits over length offsets, given latents where these have source length."""
@@ -286,14 +379,13 @@ class LaNMTForConditionalGeneration(NARGenerationMixin, NARPreTrainedModel):
         """Return what the decoder starts with, `[batch, target_len, d_model]`."""
         target_len = target_mask.shape[1]
         if self.has_target_latents:  # the position of a target token is in its latent
-            started: Tensor = self.dropout(projected[:, :target_len])
-            return started
+            return cast("Tensor", self.dropout(projected[:, :target_len]))
         lengths = target_mask.sum(-1)
         spread = self.length_transform(projected, source.mask, lengths, target_len)
         positions = sinusoidal_positions(target_len, self.config.d_model, like=spread)
         length = self.length_embeddings(lengths)[:, None]
-        started = self.dropout(spread * math.sqrt(0.5) + 0.5 * positions + 0.5 * length)
-        return started
+        mixed = spread * math.sqrt(0.5) + 0.5 * positions + 0.5 * length
+        return cast("Tensor", self.dropout(mixed))
 
     def forward(
         self,
@@ -321,6 +413,10 @@ class LaNMTForConditionalGeneration(NARGenerationMixin, NARPreTrainedModel):
             ValueError: If the source or the labels are longer than the model was made for.
         """
         lengths = None if labels is None else self._label_lengths(labels)
+        use_dict = self.config.return_dict if return_dict is None else return_dict
+        if self.trains_refiners and labels is not None:
+            output = self._refiner_losses(input_ids, attention_mask, labels != IGNORED_LABEL)
+            return output if use_dict else output.to_tuple()
         source = self.encode(input_ids, attention_mask, lengths)
         prior = self.infer_prior(source)
         output = LaNMTOutput(prior_mean=prior.mean, prior_std=prior.std)
@@ -333,7 +429,6 @@ class LaNMTForConditionalGeneration(NARGenerationMixin, NARPreTrainedModel):
         else:
             budget = self.config.kl_budget if kl_budget is None else kl_budget
             self._add_loss(output, source, prior, labels, budget)
-        use_dict = self.config.return_dict if return_dict is None else return_dict
         return output if use_dict else output.to_tuple()
 
     def _add_loss(
@@ -371,6 +466,23 @@ class LaNMTForConditionalGeneration(NARGenerationMixin, NARPreTrainedModel):
         output.kl = ((kl * latent_mask).sum() / num_latents).detach()
         output.length_loss = (length_sum / len(lengths)).detach()
         output.posterior_mean, output.posterior_std = posterior.mean, posterior.std
+
+    def _refiner_losses(
+        self, input_ids: Tensor, attention_mask: Tensor | None, target_mask: Tensor
+    ) -> LaNMTOutput:
+        """Return what `forward` returns where refiners are trained."""
+        with torch.no_grad():
+            source = self.encode(input_ids, attention_mask, target_mask.sum(-1))
+            noise = self.config.refiner_noise if self.refiners.training else 0.0
+            iterations = self.config.refiner_iterations
+            lesson = make_lesson(self, source, target_mask, iterations, noise)
+        terms: dict[str, Tensor] = {}
+        for name in self.refiners:
+            context = self.read_source(name, target_mask, source)
+            step = self.latent_step(name, lesson.start, context, differentiable=True)
+            terms |= lesson_terms(name, step, lesson, context.latent_mask)
+        loss = torch.stack([terms[f"{name}_loss"] for name in self.refiners]).sum()
+        return LaNMTOutput(loss=loss, **{name: value.detach() for name, value in terms.items()})
 
     def _label_lengths(self, labels: Tensor) -> Tensor:
         """Return the target lengths of labels, `[batch]`; a row of padding only keeps one."""

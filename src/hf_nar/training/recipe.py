@@ -109,6 +109,8 @@ class Recipe:
         output: Folder for checkpoints, log, tokenizer and, in `export`, the model folder.
         family: Which network: "lanmt", or for a teacher a sequence-to-sequence model of
             transformers, such as "marian".
+        stage: "model" trains the whole network, "refiner" only the score and energy networks of a
+            LaNMT that `init_from` names.
         init_from: Model folder whose weights the run starts with, such as the export of an earlier
             one; empty starts with new weights.
         data: The corpora.
@@ -124,6 +126,7 @@ class Recipe:
     output: str
     data: DataRecipe
     family: str = "lanmt"
+    stage: Literal["model", "refiner"] = "model"
     init_from: str = ""
     tokenizer: TokenizerRecipe = TokenizerRecipe()
     vision: VisionRecipe = VisionRecipe()
@@ -135,6 +138,11 @@ class Recipe:
     def __post_init__(self) -> None:
         if self.data.source == "text" and self.vision != VisionRecipe():
             raise ValueError("`vision` must be left out where `data.source` is text. Remove it.")
+        if self.stage == "refiner" and (self.family != "lanmt" or not self.init_from):
+            raise ValueError(
+                f"`stage: refiner` must have `family: lanmt` and, in `init_from`, the model that "
+                f"it refines; got {self.family} and {self.init_from!r}. Train that model first."
+            )
         if self.init_from and self.vision.init_from:
             raise ValueError(
                 "`init_from` gives the vision encoder its weights, too, so `vision.init_from` must "

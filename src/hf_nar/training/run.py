@@ -25,6 +25,7 @@ from hf_nar.auto import load_model, load_tokenizer
 from hf_nar.data.corpus import Corpus, TokenizedCorpus, load_corpus, tokenize_corpus
 from hf_nar.data.tokenizer import train_tokenizer
 from hf_nar.inference import takes_images
+from hf_nar.remote_code.modeling_lanmt import LaNMTForConditionalGeneration
 from hf_nar.training.callbacks import LOG_FILE
 from hf_nar.training.checkpoint import average_weights, saved_checkpoints
 from hf_nar.training.config import NARTrainingArguments, check_own_smoothing
@@ -72,6 +73,8 @@ def train(recipe: Recipe, command: str) -> Result:
     model = build_model(recipe, tokenizer)
     if recipe.init_from and not checkpoints:
         _start_from(Path(recipe.init_from), model, tokenizer)
+    if recipe.stage == "refiner":
+        cast("LaNMTForConditionalGeneration", model).train_refiners()
     if recipe.vision.init_from and not checkpoints:
         load_vision_weights(recipe.vision.init_from, model)
     build_trainer = _caption_trainer if recipe.data.source == "image" else _text_trainer

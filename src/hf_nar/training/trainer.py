@@ -42,6 +42,12 @@ LOSS_TERMS = (
     "kl_loss",
     "kl",
     "consistency_loss",
+    "score_loss",
+    "score_cosine",
+    "score_error",
+    "energy_loss",
+    "energy_cosine",
+    "energy_error",
     "length_loss",
 )
 
@@ -211,15 +217,18 @@ class NARTrainer(Seq2SeqTrainer):
         inputs = {**inputs, **self.last_scheduled}
         loss, outputs = super().compute_loss(model, inputs, True, num_items_in_batch)
         terms = {name: outputs[name] for name in LOSS_TERMS if outputs.get(name) is not None}
-        (self.training_terms if model.training else self.validation_terms).add(terms)
+        # A model with frozen parts may say that it is not in training.
+        is_training = torch.is_grad_enabled()
+        (self.training_terms if is_training else self.validation_terms).add(terms)
         return (loss, outputs) if return_outputs else loss
 
     def _scheduled(self) -> dict[str, float]:
         """Return what changes with the steps of the run, as arguments of the network's forward."""
-        config = self.accelerator.unwrap_model(self.model).config
+        network: Any = self.accelerator.unwrap_model(self.model)
+        config = network.config
         step, steps = self.state.global_step, self.state.max_steps
         values = {}
-        if hasattr(config, "kl_budget"):
+        if hasattr(config, "kl_budget") and not network.trains_refiners:
             values["kl_budget"] = self.kl_budget.at(step, steps)
         if hasattr(config, "corruption_rates"):
             hold = self.args.corruption_hold

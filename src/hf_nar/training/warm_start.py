@@ -16,8 +16,8 @@ def starting_weights(model: PreTrainedModel, saved: Mapping[str, Tensor]) -> dic
     """Return the weights that a model starts with, from those of another, complete for the model.
 
     Refiners may start new. A network with target-length latents may start with one of source-length
-    latents: it takes embeddings, source encoder, which is the prior there, decoder and output layer,
-    and the rest starts new.
+    latents: it takes embeddings, source encoder (the prior there), decoder and output layer, and
+    the rest starts new.
 
     Args:
         model: The network that starts, with new weights.
@@ -28,7 +28,7 @@ def starting_weights(model: PreTrainedModel, saved: Mapping[str, Tensor]) -> dic
     own = model.state_dict()
     if config.model_type != "lanmt":
         return weights
-    new = ("refiners.",)
+    new: tuple[str, ...] = ("refiners.",)
     if config.latent_axis == "target" and "length_embeddings.weight" in saved:
         weights = {_name_in_target_axis(name): value for name, value in saved.items()}
         weights = {name: value for name, value in weights.items() if name in own}
