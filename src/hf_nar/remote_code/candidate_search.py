@@ -186,7 +186,8 @@ def check_teacher(teacher: Any, own: Any, source: str) -> None:
     if getattr(config, "decoder_start_token_id", None) is None or teacher.training:
         raise ValueError(
             f"`rescoring_model` must be an autoregressive sequence-to-sequence model of "
-            f"transformers, in evaluation mode; got {type(teacher).__name__}. Load one, and call eval()."
+            f"transformers, in evaluation mode; got {type(teacher).__name__}. Load one, and call "
+            f"eval()."
         )
     for name in ("vocab_size", "pad_token_id", "eos_token_id"):
         if getattr(config, name, None) != getattr(own, name):

@@ -292,7 +292,7 @@ class LaNMTForConditionalGeneration(NARGenerationMixin, NARPreTrainedModel):
         if refiner not in self.refiners:
             raise ValueError(
                 f'The refinement "{refiner}" needs a trained {refiner} network, but the model has '
-                f"`num_{refiner}_layers` = 0. Train one with a recipe with `stage: refiner`, or use "
+                f"`num_{refiner}_layers` = 0. Train one with `stage: refiner`, or use "
                 f'"delta_posterior".'
             )
         network: Any = self.refiners[refiner]
