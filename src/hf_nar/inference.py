@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar, overload
@@ -16,6 +16,7 @@ from hf_nar.auto import check_model_type, load_model, load_tokenizer, pick_devic
 from hf_nar.teacher import Teacher
 
 Result = TypeVar("Result")
+Noise = torch.Generator | Sequence[torch.Generator]
 
 
 @dataclass(frozen=True)
@@ -26,9 +27,12 @@ class TranslationTrace:
         source: The text that was translated.
         translation: Its translation.
         drafts: Vocabulary tokens of the first draft and of the draft after each iteration, as
-            they were decoded: repeated tokens, which the translation drops, are still there.
+            they were decoded: repeated tokens, which the translation drops, are still there. None
+            with `output_history=False`.
         scores: Natural-log probability of each token of the translation, the end token last.
         iterations: Refinement iterations that were run for this text.
+        tokens: Vocabulary tokens of the translation, to which the scores belong, without the end
+            token; none in files of earlier versions.
     """
 
     source: str
@@ -36,6 +40,7 @@ class TranslationTrace:
     drafts: list[list[str]]
     scores: list[float]
     iterations: int
+    tokens: list[str] = field(default_factory=list)
 
 
 class ParallelGenerator:
@@ -54,8 +59,32 @@ class ParallelGenerator:
         self.model = model
         self.tokenizer = tokenizer
         self.generate_kwargs = generate_kwargs
-        network: Any = model
-        network.resolve_knobs(generate_kwargs)  # refuses a wrong knob now, not at the first call
+        self.strategy({})  # refuses a wrong knob now, not at the first call
+
+    def knobs(self, call: Mapping[str, Any]) -> Any:
+        """Return the `DecodingKnobs` in force in a call with some of its own.
+
+        Raises:
+            ValueError: If one is unknown, or wrong.
+        """
+        network: Any = self.model
+        return network.resolve_knobs({**self.generate_kwargs, **call})
+
+    def strategy(self, call: Mapping[str, Any]) -> Any:
+        """Return the strategy in force in a call with some knobs of its own.
+
+        Raises:
+            ValueError: If a knob is wrong, or the model lacks the network that the strategy needs.
+        """
+        network: Any = self.model
+        strategy = network.build_strategy(self.knobs(call))
+        refiner = getattr(strategy, "refiner", None)
+        if refiner is not None and refiner not in network.refiners:
+            raise ValueError(
+                f'The refinement "{refiner}" needs a trained {refiner} network, but the model has '
+                f'none. Train one with a recipe with `stage: refiner`, or use "delta_posterior".'
+            )
+        return strategy
 
     @torch.no_grad()  # not `inference_mode`: energy inference takes gradients
     def _generate(self, source: Mapping[str, torch.Tensor], knobs: Mapping[str, Any]) -> Any:
@@ -67,7 +96,8 @@ class ParallelGenerator:
         )
         output.sequences = output.sequences.cpu()
         output.scores = output.scores.float().cpu()
-        output.history = tuple(draft.cpu() for draft in output.history)
+        if output.history is not None:
+            output.history = tuple(draft.cpu() for draft in output.history)
         return output
 
     def _text(self, output: Any, row: int) -> str:
@@ -78,8 +108,9 @@ class ParallelGenerator:
         """Return the `drafts`, `scores` and `iterations` of a trace."""
         iterations = int(output.iterations[row])
         length = int(output.lengths[row])
+        drafts = (output.history or ())[: iterations + 1]
         return {
-            "drafts": [self._tokens(draft[row]) for draft in output.history[: iterations + 1]],
+            "drafts": [self._tokens(draft[row]) for draft in drafts],
             "scores": output.scores[row, :length].tolist(),
             "iterations": iterations,
         }
@@ -105,8 +136,9 @@ class Translator(ParallelGenerator):
     Args:
         model: A model of this package.
         tokenizer: Its tokenizer.
-        teacher: Ranks translations of several lengths, with `length_beam=5, rank_by="teacher"`. It
-            has the vocabulary of `tokenizer` and is on the model's device.
+        teacher: Ranks translations of several lengths or latents, with
+            `length_beam=5, rank_by="teacher"`. It has the vocabulary of `tokenizer` and is on the
+            model's device.
         **generate_kwargs: Knobs for `model.generate` in every call, such as
             `num_refinement_iterations`. What a call itself passes comes first.
 
@@ -124,7 +156,7 @@ class Translator(ParallelGenerator):
         super().__init__(model, tokenizer, **generate_kwargs)
         self.teacher = teacher
         if teacher is not None:
-            _check_ranking_teacher(teacher, model, tokenizer)
+            teacher.check_can_rank(model.config, tokenizer)
         elif self.ranks_by_teacher({}):
             raise ValueError(
                 "`rank_by` is teacher, so a teacher must be given, but none is. Give `teacher=`, "
@@ -150,8 +182,8 @@ class Translator(ParallelGenerator):
                 the CPU, where others are slow, and the saved one elsewhere.
             revision: Commit, branch or tag on the Hub.
             teacher: Folder or Hub id of an autoregressive model with the same vocabulary, which
-                ranks translations of several lengths; only safetensors, and no code of its folder
-                is run.
+                ranks translations of several lengths or latents; only safetensors, and no code of
+                its folder is run.
             **generate_kwargs: Knobs for `model.generate` in every call.
 
         Returns:
@@ -178,8 +210,7 @@ class Translator(ParallelGenerator):
 
     def ranks_by_teacher(self, knobs: Mapping[str, Any]) -> bool:
         """Return whether a teacher chooses translations, in a call with these knobs."""
-        network: Any = self.model
-        resolved = network.resolve_knobs({**self.generate_kwargs, **knobs})
+        resolved = self.knobs(knobs)
         return bool(resolved.num_candidates > 1 and resolved.rank_by == "teacher")
 
     @overload
@@ -222,13 +253,19 @@ class Translator(ParallelGenerator):
         return self._stream(texts, batch_size, generate_kwargs)
 
     def translate(
-        self, lines: Sequence[str], batch_size: int = 8, **generate_kwargs: Any
+        self,
+        lines: Sequence[str],
+        batch_size: int = 8,
+        generator: Noise | None = None,
+        **generate_kwargs: Any,
     ) -> list[str]:
         """Translate texts; a text without words gives an empty one.
 
         Args:
             lines: The texts. Texts of similar length are translated together.
             batch_size: Texts translated together.
+            generator: Where the noise of latent search comes from; or one for each text, so that
+                a translation does not depend on what else is translated (see `line_generators`).
             **generate_kwargs: Knobs for `model.generate`.
 
         Returns:
@@ -242,17 +279,26 @@ class Translator(ParallelGenerator):
         def read(source: str, output: Any, row: int) -> str:
             return self._text(output, row)
 
-        return self._run(lines, batch_size, generate_kwargs, read, lambda source: "")
+        knobs = {**generate_kwargs, "output_history": False}  # drafts may cost a decoder pass each
+        return self._run(lines, batch_size, generator, knobs, read, lambda source: "")
 
     def trace(
-        self, lines: Sequence[str], batch_size: int = 8, **generate_kwargs: Any
+        self,
+        lines: Sequence[str],
+        batch_size: int = 8,
+        generator: Noise | None = None,
+        **generate_kwargs: Any,
     ) -> list[TranslationTrace]:
-        """Translate texts and keep every draft; otherwise as `translate`."""
+        """Translate texts and keep every draft; otherwise as `translate`.
+
+        With `output_history=False` there are no drafts, and all else is the same.
+        """
+        knobs = {"output_history": True, **generate_kwargs}
 
         def nothing(source: str) -> TranslationTrace:
             return TranslationTrace(source, "", [[]], [], 0)
 
-        return self._run(lines, batch_size, generate_kwargs, self._trace_of, nothing)
+        return self._run(lines, batch_size, generator, knobs, self._trace_of, nothing)
 
     def too_long(self, lines: Sequence[str]) -> dict[int, int]:
         """Return the token count of each text that is too long for the model, by its index."""
@@ -270,7 +316,8 @@ class Translator(ParallelGenerator):
         self,
         lines: Sequence[str],
         batch_size: int,
-        generate_kwargs: dict[str, Any],
+        generator: Noise | None,
+        knobs: dict[str, Any],
         read: Callable[[str, Any, int], Result],
         nothing: Callable[[str], Result],
     ) -> list[Result]:
@@ -279,21 +326,25 @@ class Translator(ParallelGenerator):
         Args:
             lines: The texts.
             batch_size: Texts translated together.
-            generate_kwargs: Knobs for `model.generate`.
+            generator: See `translate`.
+            knobs: For `model.generate`.
             read: Makes a result of a text, the output of `generate` and its row there.
             nothing: Makes the result of a text without words.
         """
         check_batch_size(batch_size)
         sources = self._tokenize(lines)
         self._check_lengths(sources)
-        if self.teacher is not None:
-            generate_kwargs = {"rescoring_model": self.teacher.model, **generate_kwargs}
+        _check_generators(generator, lines)
+        if self.teacher is not None and self.ranks_by_teacher(knobs):
+            knobs = {"rescoring_model": self.teacher.model, **knobs}
         results = [nothing(line) for line in lines]
         todo = [i for i, line in enumerate(lines) if line.strip()]
         todo.sort(key=lambda i: len(sources[i]), reverse=True)  # too big a batch fails at once
         for start in range(0, len(todo), batch_size):
             batch = todo[start : start + batch_size]
-            output = self._generate(self._padded([sources[i] for i in batch]), generate_kwargs)
+            noise = [generator[i] for i in batch] if isinstance(generator, Sequence) else generator
+            inputs = self._padded([sources[i] for i in batch])
+            output = self._generate(inputs, {**knobs, "generator": noise})
             for row, i in enumerate(batch):
                 results[i] = read(lines[i], output, row)
         return results
@@ -322,7 +373,8 @@ class Translator(ParallelGenerator):
 
     def _trace_of(self, source: str, output: Any, row: int) -> TranslationTrace:
         how = self._how_it_came_about(output, row)
-        return TranslationTrace(source, self._text(output, row), **how)
+        tokens = self._tokens(output.sequences[row])
+        return TranslationTrace(source, self._text(output, row), **how, tokens=tokens)
 
     def _padded(self, sources: list[list[int]]) -> dict[str, torch.Tensor]:
         """Return token ids as inputs of the network."""
@@ -333,23 +385,22 @@ class Translator(ParallelGenerator):
         return {"input_ids": ids, "attention_mask": mask}
 
 
-def _check_ranking_teacher(
-    teacher: Teacher, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase
-) -> None:
-    """Check that a teacher can read what a model reads and writes."""
-    theirs = teacher.tokenizer
-    if theirs.get_vocab() != tokenizer.get_vocab():
+def line_generators(seed: int, count: int, first: int = 0) -> list[torch.Generator]:
+    """Return a source of noise for each of some lines: the seed and its number decide it.
+
+    Args:
+        seed: Added to the number of each line.
+        count: How many lines there are.
+        first: Number of the first line.
+    """
+    return [torch.Generator().manual_seed(seed + first + number) for number in range(count)]
+
+
+def _check_generators(generator: Noise | None, lines: Sequence[str]) -> None:
+    if isinstance(generator, Sequence) and len(generator) != len(lines):
         raise ValueError(
-            f"A teacher that ranks must have the model's own vocabulary, of {len(tokenizer)} "
-            f"tokens, but has another one, of {len(theirs)}. Give the teacher whose tokenizer the "
-            f"model was trained with."
-        )
-    config: Any = model.config
-    longest = max(int(config.max_position_embeddings), int(config.max_target_length))
-    if teacher.max_source_tokens < longest:
-        raise ValueError(
-            f"A teacher that ranks must take texts as long as the model's, {longest} tokens, but "
-            f"takes {teacher.max_source_tokens}. Give another teacher."
+            f"`generator` must be one `torch.Generator`, or one for each of the {len(lines)} "
+            f"texts; got {len(generator)}."
         )
 
 

@@ -147,6 +147,30 @@ class Teacher:
         positions = getattr(self.model.config, "max_position_embeddings", None) or NO_LIMIT
         return min(int(positions), int(self.tokenizer.model_max_length or NO_LIMIT))
 
+    def check_can_rank(self, config: Any, tokenizer: PreTrainedTokenizerBase) -> None:
+        """Check that the teacher can read what a non-autoregressive model reads and writes.
+
+        Args:
+            config: Of the model.
+            tokenizer: Of the model.
+
+        Raises:
+            ValueError: If it has another vocabulary, or takes only shorter texts.
+        """
+        theirs = self.tokenizer
+        if theirs.get_vocab() != tokenizer.get_vocab():
+            raise ValueError(
+                f"A teacher that ranks must have the model's own vocabulary, of {len(tokenizer)} "
+                f"tokens, but has another one, of {len(theirs)}. Give the teacher whose tokenizer "
+                f"the model was trained with."
+            )
+        longest = max(int(config.max_position_embeddings), int(config.max_target_length))
+        if self.max_source_tokens < longest:
+            raise ValueError(
+                f"A teacher that ranks must take texts as long as the model's, {longest} tokens, "
+                f"but takes {self.max_source_tokens}. Give another teacher."
+            )
+
     def count_tokens(self, lines: Sequence[str]) -> list[int]:
         """Return the number of source tokens of each text."""
         if not lines:

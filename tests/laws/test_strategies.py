@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from hf_nar.auto import MODEL_CLASSES
+from hf_nar.remote_code.configuration_lanmt import LATENT_AXES
 from hf_nar.remote_code.generation_nar import refine_until_finished
 
 # Sizes of tiny networks; each config takes those that it has. Every `num_*_layers` is 1.
@@ -24,11 +25,26 @@ TINY = {
     "max_target_length": 30,
     "max_length_offset": 5,
 }
-CASES = [
-    pytest.param((config_class, model_class, name), id=f"{config_class.model_type}-{name}")
-    for config_class, model_class in MODEL_CLASSES.items()
-    for name in model_class.refinements
-]
+# Knobs with which every strategy that has them must obey the same laws.
+STRATEGY_OPTIONS = ({}, {"step_tolerance": 0.8}, {"line_search": True})
+
+
+def fields_of(dataclass):
+    return {field.name for field in dataclasses.fields(dataclass)}
+
+
+def cases():
+    for config_class, model_class in MODEL_CLASSES.items():
+        has_axis = "latent_axis" in fields_of(config_class)
+        for variant in [{"latent_axis": axis} for axis in LATENT_AXES] if has_axis else [{}]:
+            for name, strategy_class in model_class.refinements.items():
+                for options in STRATEGY_OPTIONS:
+                    if options.keys() <= fields_of(strategy_class):
+                        parts = [config_class.model_type, *variant.values(), name, *options]
+                        parameters = (config_class, model_class, variant, name, options)
+                        yield pytest.param(parameters, id="-".join(parts))
+
+
 LENGTHS = (5, 12, 2, 9)
 MAX_ITERATIONS = 12
 
@@ -39,19 +55,22 @@ def _no_gradients():
         yield
 
 
-@pytest.fixture(params=CASES)
+@pytest.fixture(params=cases())
 def case(request):
-    """Return a lively tiny model of a family, and the name of one of its strategies."""
-    config_class, model_class, name = request.param
-    fields = [field.name for field in dataclasses.fields(config_class)]
-    sizes = {field: TINY[field] for field in fields if field in TINY}
-    sizes |= {field: 1 for field in fields if re.fullmatch(r"num_\w*layers", field)}
+    """Return a lively tiny model of a family, the name of one of its strategies, and its knobs."""
+    config_class, model_class, variant, name, options = request.param
+    sizes = {field: TINY[field] for field in fields_of(config_class) if field in TINY}
+    plain = config_class(**variant)  # a part that it has no layers for is None there
+    for field in fields_of(config_class):
+        if re.fullmatch(r"num_\w*layers", field) and getattr(plain, field) is not None:
+            sizes[field] = 1
+    sizes |= variant
     torch.manual_seed(3)
     model = model_class(config_class(**sizes)).eval()
     for parameter in model.parameters():
         if parameter.ndim > 1:
             parameter.normal_(std=0.5)  # far from a new model, whose drafts never change
-    return model, name
+    return model, name, options
 
 
 @pytest.fixture
@@ -62,10 +81,10 @@ def model(case):
 @pytest.fixture
 def generate(case):
     """Return a function that generates with the case's strategy, everything in the output."""
-    model, name = case
+    model, name, options = case
 
     def generate(source, **knobs):
-        fixed = {"refinement": name, "return_dict_in_generate": True}
+        fixed = {"refinement": name, "return_dict_in_generate": True, **options}
         return model.generate(source, **{**fixed, "num_refinement_iterations": 4, **knobs})
 
     return generate
@@ -73,11 +92,20 @@ def generate(case):
 
 @pytest.fixture
 def strategy(case):
-    model, name = case
+    """Return the case's strategy, set so that rows may finish, whatever lets them."""
+    model, name, options = case
     strategy_class = model.refinements[name]
-    accepted = {field.name for field in dataclasses.fields(strategy_class)}
-    values = {"iterations": MAX_ITERATIONS, "max_length": 30}
+    values = {"iterations": MAX_ITERATIONS, "max_length": 30, "step_tolerance": 1e-6, **options}
+    accepted = fields_of(strategy_class)
     return strategy_class(**{key: value for key, value in values.items() if key in accepted})
+
+
+@pytest.fixture
+def refining(strategy):
+    """Return the strategy, if it ever refines."""
+    if not strategy.iterations:
+        pytest.skip("This strategy has no iterations.")
+    return strategy
 
 
 def special_ids(model):

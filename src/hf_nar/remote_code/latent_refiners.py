@@ -28,12 +28,15 @@ class LatentContext:
         attention_mask: `latent_mask` as the refiner's attention wants it.
         memory_mask: The source's mask as its attention wants it.
         memory: The refiner's keys and values of the source; see `CrossEncoder.project_memory`.
+        base: What is added to the latents, as their position is not in them,
+            `[batch, latent_len, d_model]`; None where it is.
     """
 
     latent_mask: Tensor
     attention_mask: Tensor | None
     memory_mask: Tensor | None
     memory: tuple[KeysAndValues, ...]
+    base: Tensor | None = None
 
 
 class LatentReader(nn.Module):
@@ -53,7 +56,7 @@ class LatentReader(nn.Module):
         self.head = nn.Linear(config.d_model, output_dim)
 
     def read_source(
-        self, latent_mask: Tensor, states: Tensor, source_mask: Tensor
+        self, latent_mask: Tensor, states: Tensor, source_mask: Tensor, is_aligned: bool
     ) -> LatentContext:
         """Return what stays the same in all iterations.
 
@@ -61,6 +64,8 @@ class LatentReader(nn.Module):
             latent_mask: True on real latents, `[batch, latent_len]`.
             states: Source states, `[batch, source_len, d_model]`.
             source_mask: True on real source positions, `[batch, source_len]`.
+            is_aligned: Whether each latent belongs to a source position, whose state says what
+                stands there; a latent of a target position says itself where it is.
         """
         queries = states.new_empty(*latent_mask.shape, 1)
         return LatentContext(
@@ -68,11 +73,14 @@ class LatentReader(nn.Module):
             create_bidirectional_mask(self.config, queries, latent_mask),
             create_bidirectional_mask(self.config, queries, source_mask, states),
             self.layers.project_memory(states),
+            states if is_aligned else None,
         )
 
     def read(self, latent: Tensor, context: LatentContext) -> Tensor:
         """Map latents `[batch, latent_len, latent_dim]` to `[batch, latent_len, d_model]`."""
         hidden = self.latent_projection(latent)
+        if context.base is not None:
+            hidden = hidden + context.base
         masks = context.attention_mask, context.memory_mask
         read: Tensor = self.layers(hidden, masks[0], context.memory, masks[1])
         return read

@@ -297,7 +297,9 @@ class LaNMTForConditionalGeneration(NARGenerationMixin, NARPreTrainedModel):
             )
         network: Any = self.refiners[refiner]
         latent_mask = self.latent_mask(target_mask, source)
-        context: LatentContext = network.read_source(latent_mask, source.states, source.mask)
+        context: LatentContext = network.read_source(
+            latent_mask, source.states, source.mask, is_aligned=not self.has_target_latents
+        )
         return context
 
     def latent_step(
