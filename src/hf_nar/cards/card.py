@@ -10,7 +10,7 @@ from typing import Any
 
 from huggingface_hub import EvalResult, ModelCardData
 
-from hf_nar.cards.families import FAMILIES, Family
+from hf_nar.cards.families import FAMILIES, LATENT_REFINEMENT, Family
 from hf_nar.cards.tables import hardware, latency_table, quality_table, speed_table
 from hf_nar.evaluation.model_identity import weights_digest
 from hf_nar.evaluation.traces import format_trace
@@ -115,7 +115,8 @@ class ModelFacts:
                 f"The results of {self.name} must name its family, one of {', '.join(FAMILIES)}; "
                 f"got {name!r}. Measure again with `hf-nar evaluate`."
             )
-        return FAMILIES[name]
+        recipe = self.training.get("recipe", {})
+        return LATENT_REFINEMENT if recipe.get("stage") == "refiner" else FAMILIES[name]
 
     @property
     def tags(self) -> list[str]:

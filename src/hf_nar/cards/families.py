@@ -33,6 +33,23 @@ output = model.generate(
 output.sequences, output.scores, output.lengths, output.iterations, output.history
 ```"""
 
+_LATENT_DECODING = """\
+```python
+output = model.generate(
+    **tokenizer(sentences, return_tensors="pt"),
+    refinement="score",  # or "energy", "delta_posterior", or "none": decode from the prior mean
+    num_refinement_iterations=1,  # steps in the latent space; one softmax at the end
+    step_size=1.0,  # factor of each step
+    length_beam=3,  # lengths tried side by side; the best translation is kept
+    num_latents=3,  # latents for each of them: the prior mean, and samples around it
+    latent_temperature=0.5,  # how far around
+    generator=torch.Generator().manual_seed(0),  # the samples' randomness
+    rescoring_model=None,  # an autoregressive model of this vocabulary, to choose the best
+    return_dict_in_generate=True,
+)
+output.sequences, output.scores, output.lengths, output.iterations, output.history
+```"""
+
 _DISTILLATION = """\
 @inproceedings{kim2016sequence,
   title = {Sequence-Level Knowledge Distillation},
@@ -47,6 +64,15 @@ _SHU_2020 = """\
            Inference Using a Delta Posterior},
   author = {Shu, Raphael and Lee, Jason and Nakayama, Hideki and Cho, Kyunghyun},
   booktitle = {AAAI},
+  year = {2020}
+}"""
+
+_LEE_2020 = """\
+@inproceedings{lee2020iterative,
+  title = {Iterative Refinement in the Continuous Space for Non-Autoregressive Neural Machine
+           Translation},
+  author = {Lee, Jason and Shu, Raphael and Cho, Kyunghyun},
+  booktitle = {EMNLP},
   year = {2020}
 }"""
 
@@ -72,6 +98,7 @@ class Family:
     citation: str
 
 
+LATENT_REFINEMENT = Family(_LATENT_DECODING, f"{_LEE_2020}\n\n{_SHU_2020}\n\n{_DISTILLATION}")
 FAMILIES = {
     "lanmt": Family(_LANMT_DECODING, f"{_SHU_2020}\n\n{_DISTILLATION}"),
     "refinement_nar": Family(_REFINEMENT_DECODING, f"{_LEE_2018}\n\n{_DISTILLATION}"),

@@ -25,6 +25,9 @@ QUALITY_COLUMNS = (
     ("exact_length_share", "exact length", ".1%"),
     ("repetition_share", "repeated tokens", ".1%"),
     ("mean_iterations", "iterations used", ".2f"),
+    ("log_likelihood", "log p of a word", ".3f"),
+    ("elbo", "ELBO, nats", ".2f"),
+    ("marginal", "marginal, nats", ".2f"),
 )
 
 

@@ -111,12 +111,13 @@ class EnergyNetwork(LatentReader):
         super().__init__(plain, num_layers, 1)
 
     def forward(self, latent: Tensor, context: LatentContext) -> Tensor:
-        """Return the energy of each row's latents, `[batch]`."""
-        weights = context.latent_mask.to(latent.dtype)
-        weights = weights / weights.sum(-1, keepdim=True).clamp(min=1)
-        mean = (weights[:, None] @ self.read(latent, context))[:, 0]
-        energy: Tensor = self.head(mean)[:, 0]
-        return energy
+        """Return the energy of each row's latents, `[batch]`.
+
+        It is a sum over latents, as a log probability is, so that the step of one latent does not
+        shrink as sentences grow; the authors take the mean.
+        """
+        of_each: Tensor = self.head(self.read(latent, context))[..., 0]
+        return (of_each * context.latent_mask).sum(-1)
 
     def gradient(self, latent: Tensor, context: LatentContext, differentiable: bool) -> Tensor:
         """Return dE/dz, 0 on padding, `[batch, latent_len, latent_dim]`.
