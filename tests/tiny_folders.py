@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
+from tiny_networks import refiner_model
 from tiny_refinement import make_lively, new_refinement_model
 from transformers import PreTrainedTokenizerFast
 
@@ -29,5 +30,13 @@ def save_refinement(
         )
     model.generation_config.num_refinement_iterations = 3
     model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def save_refiners(folder: Path, tokenizer: PreTrainedTokenizerFast, axis: str = "source") -> Path:
+    """Write a LaNMT with score and energy network; return its folder."""
+    shape = {"vocab_size": len(tokenizer), "max_position_embeddings": 40, "max_target_length": 40}
+    refiner_model(axis, **shape).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder

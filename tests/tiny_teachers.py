@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
+from tiny_networks import EOS, PAD, VOCABULARY
 from transformers import (
     GenerationConfig,
     MarianConfig,
@@ -45,6 +46,28 @@ def new_teacher(
         model = T5ForConditionalGeneration(config)
     model.generation_config = GenerationConfig(max_length=max_length, num_beams=3, **tokens)
     return model.eval()
+
+
+def lively_judge() -> PreTrainedModel:
+    """Return a Marian with the vocabulary of `tiny_networks`, of firm opinions."""
+    torch.manual_seed(5)
+    config = MarianConfig(
+        vocab_size=VOCABULARY,
+        d_model=16,
+        encoder_layers=1,
+        decoder_layers=1,
+        encoder_ffn_dim=16,
+        decoder_ffn_dim=16,
+        encoder_attention_heads=2,
+        decoder_attention_heads=2,
+        max_position_embeddings=40,
+        pad_token_id=PAD,
+        eos_token_id=EOS,
+        decoder_start_token_id=1,
+        forced_eos_token_id=None,
+        init_std=1.0,
+    )
+    return MarianMTModel(config).eval()
 
 
 def save_teacher(

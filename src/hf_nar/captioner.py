@@ -12,7 +12,7 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from hf_nar.images import ImageInput, ImageReader, load_image_processor
-from hf_nar.inference import ParallelGenerator, check_batch_size, load_parts, takes_images
+from hf_nar.parallel import ParallelGenerator, check_batch_size, load_parts, takes_images
 
 Result = TypeVar("Result")
 

@@ -21,6 +21,7 @@ LAYERS = [
     "inference",
     "teacher",
     "images",
+    "parallel",
     "auto",
     "remote_code",
 ]

@@ -7,6 +7,8 @@ import sys
 
 import pytest
 import torch
+from conftest import TINY_VOCABULARY
+from tiny_networks import refiner_model
 from transformers import AutoTokenizer
 
 from hf_nar.remote_code.modeling_lanmt import LaNMTForConditionalGeneration
@@ -48,6 +50,14 @@ found["padding"] = model.generate(
     torch.cat([batch["input_ids"], padding]),
     attention_mask=torch.cat([batch["attention_mask"], torch.zeros_like(padding)]),
 ).tolist()
+found["refined"] = []
+for other in json.loads(sys.argv[3]):
+    model = AutoModel.from_pretrained(other, trust_remote_code=True, dtype=torch.float32).eval()
+    outputs = {"default": model.generate(**batch).tolist()}
+    for name in model.refinements:
+        knobs = {"refinement": name, "num_refinement_iterations": 3}
+        outputs[name] = model.generate(**batch, **knobs).tolist()
+    found["refined"].append(outputs)
 print()
 print(json.dumps(found))
 """
@@ -68,13 +78,27 @@ def exported(tiny_folder, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def found(exported, tmp_path_factory):
+def refined(exported, tmp_path_factory):
+    """Return exported folders of models with refiners, one for each axis of latents."""
+    folders = []
+    for axis, layers in (("source", "num_target_layers"), ("target", "num_source_layers")):
+        model = refiner_model(axis, vocab_size=TINY_VOCABULARY, **{layers: 1})
+        knobs = {"refinement": "score", "num_refinement_iterations": 2, "step_size": 0.5}
+        model.generation_config.update(**knobs)
+        folder = tmp_path_factory.mktemp("refined") / f"lanmt-{axis}"
+        export_folder(model, AutoTokenizer.from_pretrained(exported), folder)
+        folders.append(str(folder))
+    return folders
+
+
+@pytest.fixture(scope="module")
+def found(exported, refined, tmp_path_factory):
     """Return what the other process found; it is started once."""
     home = tmp_path_factory.mktemp("home")
     own = {"HF_HOME": str(home), "HF_MODULES_CACHE": str(home / "modules")}
     keep = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     result = subprocess.run(
-        [sys.executable, "-c", SCRIPT, str(exported), json.dumps(TEXTS)],
+        [sys.executable, "-c", SCRIPT, str(exported), json.dumps(TEXTS), json.dumps(refined)],
         env={**keep, **own, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"},
         cwd=home,
         stdin=subprocess.DEVNULL,
@@ -124,6 +148,22 @@ def test_knobs_come_with_the_folder(found, model, batch, auto_class):
 def test_the_tokenizer_needs_no_trust(found, batch, exported):
     assert found["safe_ids"] == found["plain_ids"] == found["ids"]
     assert found["ids"] == AutoTokenizer.from_pretrained(exported)(TEXTS)["input_ids"]
+
+
+@pytest.mark.parametrize("axis", ["source", "target"])
+def test_refiners_come_with_the_folder_and_refine_as_here(found, refined, batch, axis):
+    number = ["source", "target"].index(axis)
+    model = LaNMTForConditionalGeneration.from_pretrained(refined[number], dtype=torch.float32)
+    model.eval()
+
+    outputs = found["refined"][number]
+
+    for name in ("score", "energy", "delta_posterior", "none"):
+        own = model.generate(**batch, refinement=name, num_refinement_iterations=3)
+        assert outputs[name] == own.tolist(), name
+    knobs = {"refinement": "score", "num_refinement_iterations": 2, "step_size": 0.5}
+    assert outputs["default"] == model.generate(**batch, **knobs).tolist()
+    assert len({str(tokens) for tokens in outputs.values()}) == 5
 
 
 def test_a_row_of_padding_changes_no_other_row(found):

@@ -3,11 +3,13 @@ import json
 
 import pytest
 import sacrebleu
+from tiny_folders import save_refinement, save_refiners
 from tiny_runs import tiny_pairs
 from tiny_teachers import save_teacher
 
 from hf_nar.cli.main import main
-from hf_nar.inference import Translator
+from hf_nar.evaluation.likelihood import measure_likelihood
+from hf_nar.inference import Translator, line_generators
 from hf_nar.teacher import Teacher
 
 SOURCES, REFERENCES = (list(side) for side in zip(*tiny_pairs()[:8], strict=True))
@@ -129,6 +131,54 @@ def test_an_autoregressive_model_is_measured_in_the_same_way(run, marian, tiny_t
     assert quality["example"]["translation"] == teacher.translate(SOURCES[:1])[0]
 
 
+# Refinement in the latent space
+
+
+@pytest.fixture
+def refiners(tmp_path, tiny_tokenizer):
+    return save_refiners(tmp_path / "refiners", tiny_tokenizer, axis="target")
+
+
+def test_one_file_holds_quality_and_likelihood_of_every_way_to_refine(run, refiners, marian):
+    search = "refinement=score,num_refinement_iterations=1,length_beam=2,num_latents=2"
+    ways = ["--refinement", "none,delta_posterior, score,energy", "--iterations", "1,2"]
+    ways += ["--setting", f"{search},rank_by=teacher", "--rank-with", marian]
+
+    code, out, err, quality = run(refiners, *ways, "--likelihood", 2, "--seed", 7)
+
+    assert code == 0, err
+    rows = {row["label"]: row for row in quality["rows"]}
+    assert list(rows) == [
+        *("prior mean", "delta, 1 iteration", "delta, 2 iterations", "score, 1 iteration"),
+        *("score, 2 iterations", "energy, 1 iteration", "energy, 2 iterations"),
+        f"{search},rank_by=teacher",
+    ]
+    assert [row["iterations"] for row in rows.values()] == [0, 1, 2, 1, 2, 1, 2, 1]
+    assert len({row["log_likelihood"] for row in rows.values()}) > 4
+    translator = Translator.from_pretrained(refiners, device="cpu", teacher=marian)
+    score, searched = rows["score, 1 iteration"], rows[f"{search},rank_by=teacher"]
+    traces = translator.trace(SOURCES, **score["setting"])
+    ids = [translator.tokenizer.convert_tokens_to_ids(trace.tokens) for trace in traces]
+    rated = measure_likelihood(translator, SOURCES, ids, samples=2, seed=7)
+    assert {name: score[name] for name in rated.as_row()} == rated.as_row()
+    assert score["marginal"] > score["elbo"]
+    texts = translator.translate(SOURCES, 32, line_generators(7, 8), **searched["setting"])
+    assert searched["chrf"] == round(sacrebleu.corpus_chrf(texts, [REFERENCES]).score, 2)
+    assert quality["likelihood"]["samples"] == 2
+    assert quality["likelihood"]["references"].keys() == rated.as_row().keys()
+    assert "Burda" in quality["likelihood"]["definition"]
+    assert "log p(word)" in out.splitlines()[0]
+    assert "ELBO  log p(y|x)" in out.splitlines()[0]
+
+
+def test_only_a_model_with_latents_has_such_a_likelihood(run, marian, tmp_path, tiny_tokenizer):
+    other = save_refinement(tmp_path / "other", tiny_tokenizer)
+
+    assert_one_sentence(run(other, "--likelihood", 2), "of the family refinement_nar has none")
+    assert_one_sentence(run(marian, "--likelihood", 2), "`--likelihood` is for models with latents")
+    assert_one_sentence(run("--hypotheses", "x.en", "--likelihood", 2), "`--likelihood` is for a")
+
+
 def test_pairs_with_an_empty_side_are_left_out_on_all_sides(run, texts):
     write_lines(texts / "test.de", ["", *SOURCES[1:]])
     write_lines(texts / "same.en", ["wrong", *REFERENCES[1:]])
@@ -245,6 +295,9 @@ def test_a_missing_file_is_one_clear_sentence(run, texts, tiny_folder, option):
         (["--setting", "num_iterations=2"], "did you mean `num_refinement_iterations`"),
         (["--beams", "4"], "Use `--iterations`"),
         (["--iterations", "one"], "`--iterations` must be numbers"),
+        (["--refinement", "score"], "needs a trained score network"),
+        (["--refinement", "delta_posterior,"], "`--refinement` must be names with commas"),
+        (["--likelihood", "0"], "must be at least 1, got 0"),
         (["--prefix", "go: "], "`--prefix` is for autoregressive models"),
         (["--seed", "0"], "seed must be at least 1"),
         (["--bootstrap-samples", "50"], "`--bootstrap-samples` is for `--against` only"),

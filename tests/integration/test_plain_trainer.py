@@ -4,6 +4,8 @@ import datasets
 import numpy as np
 import pytest
 import torch
+from conftest import TINY_VOCABULARY
+from tiny_networks import refiner_model
 from tiny_runs import tiny_pairs
 from transformers import (
     AutoModelForSeq2SeqLM,
@@ -78,3 +80,41 @@ def test_knobs_of_the_call_reach_generate(trainer, rows):
     short = trainer.predict(rows.select(range(6)), max_length=3)
 
     assert (np.where(short.predictions < 0, 0, short.predictions)[:, 3:] == 0).all()
+
+
+@pytest.mark.parametrize("axis", ["source", "target"])
+@pytest.mark.parametrize("predicts", [True, False])
+def test_it_trains_refiners(tiny_tokenizer, rows, tmp_path, axis, predicts):
+    model = refiner_model(axis, vocab_size=TINY_VOCABULARY, dropout=0.2)
+    model.train_refiners()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    trainer = Seq2SeqTrainer(
+        model=model,
+        args=Seq2SeqTrainingArguments(
+            output_dir=str(tmp_path),
+            max_steps=3,
+            per_device_train_batch_size=4,
+            predict_with_generate=predicts,
+            use_cpu=True,
+            report_to="none",
+            disable_tqdm=True,
+            learning_rate=1e-3,
+            weight_decay=0.1,
+        ),
+        train_dataset=rows,
+        eval_dataset=rows.select(range(6)),
+        data_collator=DataCollatorForSeq2Seq(tiny_tokenizer, pad_to_multiple_of=8),
+        processing_class=tiny_tokenizer,
+    )
+
+    trainer.train()
+    metrics = trainer.evaluate()
+
+    assert np.isfinite(metrics["eval_loss"])
+    for name, value in model.state_dict().items():
+        assert torch.equal(value, before[name]) or name.startswith("refiners."), name
+    for name in ("score", "energy"):
+        weight = f"refiners.{name}.layers.layers.0.feed_forward.fc1.weight"
+        assert not torch.equal(model.state_dict()[weight], before[weight])
+    loaded = type(model).from_pretrained(tmp_path / "checkpoint-3")
+    assert torch.equal(loaded.state_dict()[weight], model.state_dict()[weight])

@@ -26,7 +26,7 @@ TINY = {
     "max_length_offset": 5,
 }
 # Knobs with which every strategy that has them must obey the same laws.
-STRATEGY_OPTIONS = ({}, {"step_tolerance": 0.8}, {"line_search": True})
+STRATEGY_OPTIONS = ({}, {"step_tolerance": 0.8, "line_search": True})
 
 
 def fields_of(dataclass):
@@ -123,11 +123,16 @@ def sentences(model, *lengths):
     return rows
 
 
+def assert_close(first, second):
+    """Check scores: latents that no token rounds in between carry their rounding errors along."""
+    torch.testing.assert_close(first, second, rtol=1e-4, atol=1e-4)
+
+
 def assert_same(first, second):
     assert first.lengths.tolist() == second.lengths.tolist()
     assert first.iterations.tolist() == second.iterations.tolist()
     assert first.sequences.tolist() == second.sequences.tolist()
-    torch.testing.assert_close(first.scores, second.scores)
+    assert_close(first.scores, second.scores)
     assert [d.tolist() for d in first.history] == [d.tolist() for d in second.history]
 
 
@@ -146,6 +151,28 @@ def test_more_source_padding_changes_nothing(model, generate):
     assert_same(generate(wider), generate(source))
 
 
+def equal(first, second):
+    """Return whether two values are the same, and all tensors within them."""
+    if isinstance(first, torch.Tensor):
+        return torch.equal(first, second)
+    if isinstance(first, tuple | list):
+        return len(first) == len(second) and all(map(equal, first, second))
+    if dataclasses.is_dataclass(first):
+        return all(equal(getattr(first, name), getattr(second, name)) for name in fields_of(first))
+    return first == second
+
+
+def words_of(strategy, model, source, state):
+    """Return the tokens of each row, decoded if they are not, without padding."""
+    finished = strategy.finish(model, source, state)
+    rows = finished.tokens, finished.target_mask
+    return [row[mask].tolist() for row, mask in zip(*rows, strict=True)]
+
+
+def decodes_each_time(model, state):
+    return bool((state.tokens != model.config.pad_token_id).any())
+
+
 def test_what_stands_on_draft_padding_changes_nothing(model, strategy):
     source = model.encode(sentences(model, *LENGTHS))
     state = strategy.draft(model, source)
@@ -155,12 +182,17 @@ def test_what_stands_on_draft_padding_changes_nothing(model, strategy):
         tokens=state.tokens.masked_fill(padding, model.config.vocab_size - 1),
         scores=state.scores.masked_fill(padding, -99.0),
     )
+    if state.latent is not None:
+        mask = model.latent_mask(state.target_mask, source)[..., None]
+        assert not mask.all()
+        poisoned = dataclasses.replace(poisoned, latent=state.latent.masked_fill(~mask, 9.0))
 
     states = [strategy.refine(model, source, each) for each in (state, poisoned)]
+    states = [strategy.finish(model, source, each) for each in states]
 
     assert padding.any()
     assert states[0].tokens.tolist() == states[1].tokens.tolist()
-    torch.testing.assert_close(states[0].scores, states[1].scores)
+    assert_close(states[0].scores, states[1].scores)
 
 
 def test_one_by_one_equals_batched(model, generate):
@@ -174,7 +206,7 @@ def test_one_by_one_equals_batched(model, generate):
         assert together.lengths[i] == size
         assert together.iterations[i] == alone.iterations[0]
         assert together.sequences[i, :size].tolist() == alone.sequences[0].tolist()
-        torch.testing.assert_close(together.scores[i, :size], alone.scores[0])
+        assert_close(together.scores[i, :size], alone.scores[0])
 
 
 def test_the_same_call_twice_is_equal(model, generate):
@@ -190,9 +222,8 @@ def test_refining_leaves_the_state_as_it_was(model, strategy):
 
     strategy.refine(model, source, state)
 
-    for field in dataclasses.fields(state):
-        old, new = getattr(before, field.name), getattr(state, field.name)
-        assert torch.equal(old, new) if isinstance(old, torch.Tensor) else old == new, field.name
+    for name in fields_of(state):
+        assert equal(getattr(before, name), getattr(state, name)), name
 
 
 @pytest.mark.parametrize("iterations", [0, 1, 4])
@@ -224,6 +255,8 @@ def test_no_iteration_is_one_plain_pass(model, generate):
 def test_a_draft_that_repeats_is_finished(model, strategy):
     source = model.encode(sentences(model, *LENGTHS))
     state = strategy.draft(model, source)
+    if not decodes_each_time(model, state):
+        pytest.skip("This strategy makes no draft before the last.")
     repeated = 0
 
     for _ in range(MAX_ITERATIONS):
@@ -238,26 +271,23 @@ def test_a_draft_that_repeats_is_finished(model, strategy):
     assert repeated
 
 
-def test_a_finished_row_is_frozen(model, strategy):
+def test_a_finished_row_is_frozen(model, refining):
     source = model.encode(sentences(model, *LENGTHS))
-    draft = strategy.draft(model, source)
+    draft = refining.draft(model, source)
     state = dataclasses.replace(draft, is_finished=torch.tensor([True, False, False, True]))
 
-    refined = refine_until_finished(strategy, model, source, state)
+    refined = refine_until_finished(refining, model, source, state)
 
-    changes = 0
-    for row in range(len(LENGTHS)):
-        first, last = (s.tokens[row][s.target_mask[row]].tolist() for s in (draft, refined.state))
-        assert first == last or not state.is_finished[row]
-        changes += first != last
-    assert changes
+    first, last = (words_of(refining, model, source, each) for each in (draft, refined.state))
+    assert [first[0], first[3]] == [last[0], last[3]]
+    assert first != last
     assert refined.iterations[[0, 3]].tolist() == [0, 0]
-    free = refine_until_finished(strategy, model, source, draft).state
-    tokens = [s.tokens[row][s.target_mask[row]].tolist() for s in (draft, free) for row in (0, 3)]
-    assert tokens[:2] != tokens[2:]  # they would have changed
+    free = refine_until_finished(refining, model, source, draft).state
+    last = words_of(refining, model, source, free)
+    assert [first[0], first[3]] != [last[0], last[3]]  # they would have changed
 
 
-def test_iterations_change_something_and_end(model, generate):
+def test_iterations_change_something_and_end(model, generate, refining):
     source = sentences(model, *LENGTHS)
 
     output = generate(source, num_refinement_iterations=MAX_ITERATIONS)
@@ -297,19 +327,60 @@ def test_a_source_of_one_word_or_of_the_greatest_length_works(model, generate):
     assert generate(longest).lengths[0] <= model.config.max_target_length
 
 
-def test_finished_rows_are_not_computed_again(model, strategy, monkeypatch):
+def test_finished_rows_are_not_computed_again(model, refining, monkeypatch):
     source = model.encode(sentences(model, *LENGTHS))
-    draft = strategy.draft(model, source)
+    draft = refining.draft(model, source)
     state = dataclasses.replace(draft, is_finished=torch.tensor([True, False, False, True]))
-    refine, rows = type(strategy).refine, []
+    refine, rows = type(refining).refine, []
 
     def counted(self, network, source, state):
         rows.append(len(state.tokens))
         return refine(self, network, source, state)
 
-    monkeypatch.setattr(type(strategy), "refine", counted)
+    monkeypatch.setattr(type(refining), "refine", counted)
 
-    refined = refine_until_finished(strategy, model, source, state)
+    refined = refine_until_finished(refining, model, source, state)
 
     assert rows[0] == 2
     assert sum(rows) == int(refined.iterations.sum())
+
+
+def test_without_history_the_result_is_the_same(model, generate):
+    source = sentences(model, *LENGTHS)
+
+    full, bare = generate(source), generate(source, output_history=False)
+
+    assert bare.history is None
+    assert_same(dataclasses.replace(full, history=()), dataclasses.replace(bare, history=()))
+
+
+def test_known_lengths_are_the_lengths_of_every_draft(model, generate):
+    source, known = sentences(model, *LENGTHS), torch.tensor([3, 7, 9, 2])
+
+    output = generate(source, target_lengths=known, collapse_repeats=False)
+
+    assert output.lengths.tolist() == known.tolist()
+    for draft in output.history:
+        assert ((draft != model.config.pad_token_id).sum(-1) == known).all()
+
+
+def test_candidates_do_not_depend_on_the_other_sentences(model, generate):
+    source = sentences(model, *LENGTHS)
+
+    together = generate(source, length_beam=3)
+
+    for i, length in enumerate(LENGTHS):
+        alone = generate(source[i : i + 1, :length], length_beam=3)
+        size = int(alone.lengths[0])
+        assert together.sequences[i, :size].tolist() == alone.sequences[0].tolist()
+        assert together.iterations[i] == alone.iterations[0]
+        assert_close(together.scores[i, :size], alone.scores[0])
+
+
+def test_half_precision_works_to_the_end(model, generate):
+    model.bfloat16()
+
+    output = generate(sentences(model, *LENGTHS))
+
+    assert output.scores.dtype == torch.float32
+    assert torch.isfinite(output.scores).all()

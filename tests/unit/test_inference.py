@@ -4,8 +4,11 @@ import shutil
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from tiny_networks import refiner_model
+from tiny_teachers import new_teacher
 
-from hf_nar.inference import Translator
+from hf_nar.inference import Translator, line_generators
+from hf_nar.teacher import Teacher
 
 TEXTS = [
     "Ein Hund läuft im Schnee.",
@@ -20,6 +23,14 @@ LONG = "A " * 50
 @pytest.fixture
 def translator(tiny_model, tiny_tokenizer):
     return Translator(tiny_model, tiny_tokenizer)
+
+
+@pytest.fixture
+def ascending(tiny_tokenizer):
+    """Return a translator with score and energy network, which starts at samples of latents."""
+    shape = {"max_position_embeddings": 40, "max_target_length": 40}
+    model = refiner_model(vocab_size=len(tiny_tokenizer), **shape)
+    return Translator(model, tiny_tokenizer, refinement="score", latent_temperature=9.0)
 
 
 @pytest.fixture
@@ -123,6 +134,84 @@ def test_the_last_draft_reads_as_the_translation(translator):
     assert "".join(trace.drafts[-1]).replace("▁", " ").strip() == trace.translation
     assert len(trace.scores) == len(trace.drafts[-1]) + 1  # and the end token
     assert all(score <= 0 for score in trace.scores)
+
+
+def test_the_tokens_of_a_trace_read_as_the_translation_and_have_the_scores(translator):
+    for trace in translator.trace(TEXTS[:3]):
+        assert "".join(trace.tokens).replace("▁", " ").strip() == trace.translation
+        assert len(trace.scores) == len(trace.tokens) + 1  # the end token
+
+
+@pytest.mark.parametrize("refinement", ["score", "energy"])
+def test_a_translation_is_decoded_once_and_a_trace_after_each_iteration(ascending, refinement):
+    decode, passes = ascending.model.decode, []
+    ascending.model.decode = lambda *args: passes.append(1) or decode(*args)
+    knobs = {"refinement": refinement, "num_refinement_iterations": 3}
+
+    texts = ascending.translate(TEXTS[:3], **knobs)
+
+    assert len(passes) == 1
+    traces = ascending.trace(TEXTS[:3], **knobs)
+    assert len(passes) == 5
+    assert [trace.translation for trace in traces] == texts
+    assert all(len(trace.drafts) == 4 for trace in traces)
+    assert any(trace.drafts[0] != trace.drafts[3] for trace in traces)
+
+
+def test_a_trace_without_drafts_is_otherwise_the_same(ascending):
+    full, short = (
+        ascending.trace(TEXTS[:3], output_history=with_drafts)[0] for with_drafts in (True, False)
+    )
+
+    assert short.drafts == []
+    assert (short.tokens, short.scores, short.iterations) == (
+        *(full.tokens, full.scores, full.iterations),
+    )
+
+
+def test_a_generator_for_each_text_makes_translations_independent_of_others(ascending):
+    def noise(*numbers):
+        return [line_generators(7, 1, first=number)[0] for number in numbers]
+
+    together = ascending.translate(TEXTS, 2, noise(0, 1, 2, 3, 4), num_latents=5)
+
+    for number in (0, 1, 2, 4):
+        alone = ascending.translate([TEXTS[number]], 1, noise(number), num_latents=5)
+        assert alone == [together[number]]
+    assert together != ascending.translate(TEXTS, 2, noise(5, 6, 7, 8, 9), num_latents=5)
+    with pytest.raises(ValueError, match="one for each of the 5 texts; got 2"):
+        ascending.translate(TEXTS, 2, noise(1, 2), num_latents=5)
+
+
+def test_one_generator_is_drawn_from_batch_after_batch(ascending):
+    first, second = (
+        ascending.translate(TEXTS, 2, torch.Generator().manual_seed(3), num_latents=5)
+        for _ in range(2)
+    )
+
+    assert first == second
+
+
+def test_lines_have_the_noise_of_their_number():
+    first, second = line_generators(7, 2, first=3), line_generators(7, 4, first=1)
+
+    assert [g.initial_seed() for g in first] == [10, 11]
+    assert [g.initial_seed() for g in second] == [8, 9, 10, 11]
+
+
+def test_a_refinement_without_its_network_is_refused_at_once(tiny_model, tiny_tokenizer):
+    with pytest.raises(ValueError, match="needs a trained score network, but the model has none"):
+        Translator(tiny_model, tiny_tokenizer, refinement="score")
+
+
+def test_a_teacher_ranks_only_where_it_is_asked_to(ascending, tiny_tokenizer):
+    teacher = Teacher(new_teacher("marian", tiny_tokenizer), tiny_tokenizer)
+    with_teacher = Translator(ascending.model, tiny_tokenizer, teacher, length_beam=5)
+
+    own = with_teacher.translate(TEXTS[:3])
+
+    assert own == ascending.translate(TEXTS[:3], refinement="delta_posterior", length_beam=5)
+    assert own != with_teacher.translate(TEXTS[:3], rank_by="teacher")
 
 
 def test_a_translation_has_no_line_break(translator, monkeypatch):

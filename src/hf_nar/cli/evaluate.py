@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
 from hf_nar.cli.called import CALLED
-from hf_nar.cli.options import RankWith, SourceLanguage, TargetLanguage
+from hf_nar.cli.options import DEFAULT_SEED, RankWith, SourceLanguage, TargetLanguage
 from hf_nar.cli.quiet import quiet_libraries
 
 if TYPE_CHECKING:
     from hf_nar.evaluation.candidates import Candidate
+    from hf_nar.evaluation.settings import Setting
+    from hf_nar.evaluation.systems import System
 
 Value = TypeVar("Value", int, str)
 
@@ -46,6 +49,13 @@ def evaluate(
         str | None,
         typer.Option(help="Refinement iterations of a hf_nar model. [default: 0,1,4]"),
     ] = None,
+    refinement: Annotated[
+        str | None,
+        typer.Option(
+            help="Ways to refine, such as delta_posterior,score,energy, each with each number of "
+            "iterations; none decodes from the prior mean. [default: the model's own]"
+        ),
+    ] = None,
     beams: Annotated[
         str | None,
         typer.Option(help="Beams of an autoregressive model; 1 is greedy. [default: 1,4]"),
@@ -53,11 +63,18 @@ def evaluate(
     setting: Annotated[
         list[str] | None,
         typer.Option(
-            help="Knobs of `generate`, such as num_refinement_iterations=2,collapse_repeats=false. "
-            "May be repeated."
+            help="Knobs of `generate`, such as num_refinement_iterations=2,collapse_repeats=false "
+            "or refinement=score,length_beam=3,num_latents=3,rank_by=teacher. May be repeated."
         ),
     ] = None,
     rank_with: RankWith = None,
+    likelihood: Annotated[
+        int | None,
+        typer.Option(
+            help="Estimate ELBO and marginal likelihood of translations and references under a "
+            "model with latents, from so many samples of them, such as 20."
+        ),
+    ] = None,
     against: Annotated[
         list[Path] | None,
         typer.Option(help="Compare with these translations of the test set. May be repeated."),
@@ -67,8 +84,8 @@ def evaluate(
         typer.Option(help="Resampled test sets of each comparison. [default: 1000]"),
     ] = None,
     seed: Annotated[
-        int, typer.Option(help="Of comparisons, and of decoding that samples.")
-    ] = 12345,
+        int, typer.Option(help="Of comparisons, likelihoods, and decoding that samples.")
+    ] = DEFAULT_SEED,
     prefix: Annotated[
         str | None, typer.Option(help="Put before each source, as T5 wants it.")
     ] = None,
@@ -109,9 +126,11 @@ def evaluate(
     names = parse_metrics(metrics)
     options = {
         "--iterations": iterations,
+        "--refinement": refinement,
         "--beams": beams,
         "--setting": setting,
         "--rank-with": rank_with,
+        "--likelihood": likelihood,
         "--prefix": prefix,
         "--source-language": source_language,
         "--target-language": target_language,
@@ -146,13 +165,11 @@ def evaluate(
         candidate = FileCandidate(str(hypotheses), hypotheses.name, texts)
     else:
         languages = (prefix, source_language, target_language)
-        texts_of_settings = (iterations, beams, setting or [])
-        candidate = _load(
-            str(model), device, languages, texts_of_settings, rank_with, batch_size or 32, seed
-        )
+        wishes = _Wishes(iterations, refinement, beams, setting or [], rank_with, likelihood)
+        candidate = _load(str(model), device, languages, wishes, batch_size or 32, seed)
     if translations:
         translations.mkdir(parents=True, exist_ok=True)
-    table = QualityTable(candidate.labels, names)
+    table = QualityTable(candidate.labels, names, candidate.likelihoods)
     print(table.header(), flush=True)
     content = run_evaluation(
         evaluation, candidate, lambda row: print(table.row(row), flush=True), translations
@@ -208,38 +225,88 @@ def _uses_gpu(device: str | None) -> bool:
     return pick_device(device).type == "cuda"
 
 
+@dataclass(frozen=True)
+class _Wishes:
+    """What is asked of a model: options as they were given."""
+
+    iterations: str | None
+    refinement: str | None
+    beams: str | None
+    settings: Sequence[str]
+    rank_with: str | None
+    likelihood: int | None
+
+
 def _load(
     model: str,
     device: str | None,
     languages: tuple[str | None, str | None, str | None],
-    settings: tuple[str | None, str | None, Sequence[str]],
-    rank_with: str | None,
+    wishes: _Wishes,
     batch_size: int,
     seed: int,
 ) -> Candidate:
     """Load a model and check every setting before anything is translated."""
-    from hf_nar.cli.numbers import parse_numbers
     from hf_nar.evaluation.candidates import ModelCandidate
-    from hf_nar.evaluation.settings import choose_settings
     from hf_nar.evaluation.systems import check_setting, load_system
     from hf_nar.inference import Translator
 
-    iterations, beams, texts = settings
-    counts = None if iterations is None else parse_numbers(iterations, "--iterations")
-    widths = None if beams is None else parse_numbers(beams, "--beams")
     prefix, source, target = languages
     system = load_system(
-        model, device, rank_with, prefix=prefix, source_language=source, target_language=target
+        model,
+        device,
+        wishes.rank_with,
+        prefix=prefix,
+        source_language=source,
+        target_language=target,
     )
-    chosen = choose_settings(not isinstance(system, Translator), counts, widths, texts)
+    chosen = _settings(wishes, is_autoregressive=not isinstance(system, Translator))
     for one in chosen:
         check_setting(system, one)
-    if isinstance(system, Translator) and rank_with is not None:
+    if isinstance(system, Translator) and wishes.rank_with is not None:
         _option(
             "--rank-with",
-            rank_with,
-            rank_with,
+            wishes.rank_with,
+            wishes.rank_with,
             "--setting length_beam=5,rank_by=teacher",
             any(system.ranks_by_teacher(one.knobs) for one in chosen),
         )
-    return ModelCandidate(model, system, chosen, batch_size, seed, rank_with)
+    if wishes.likelihood is not None:
+        _check_likelihood(model, system, wishes.likelihood)
+    return ModelCandidate(
+        model, system, chosen, batch_size, seed, wishes.rank_with, wishes.likelihood
+    )
+
+
+def _settings(wishes: _Wishes, is_autoregressive: bool) -> list[Setting]:
+    from hf_nar.cli.numbers import parse_numbers
+    from hf_nar.evaluation.settings import choose_settings
+
+    counts, widths = (
+        None if text is None else parse_numbers(text, option)
+        for text, option in ((wishes.iterations, "--iterations"), (wishes.beams, "--beams"))
+    )
+    refinements = None if wishes.refinement is None else _names(wishes.refinement)
+    return choose_settings(is_autoregressive, counts, widths, wishes.settings, refinements)
+
+
+def _names(text: str) -> list[str]:
+    """Return the names of strategies, in order, each once."""
+    names = [name.strip() for name in text.split(",")]
+    if not all(names):
+        raise ValueError(
+            f"`--refinement` must be names with commas, such as delta_posterior,score; got "
+            f"{text!r}."
+        )
+    return list(dict.fromkeys(names))
+
+
+def _check_likelihood(model: str, system: System, samples: int) -> None:
+    from hf_nar.evaluation.likelihood import check_likelihood
+    from hf_nar.inference import Translator
+
+    if not isinstance(system, Translator):
+        raise ValueError(
+            f"`--likelihood` is for models with latents, and {model} is autoregressive. Leave it "
+            f"out."
+        )
+    check_likelihood(system, samples)

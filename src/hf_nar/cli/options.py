@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+DEFAULT_SEED = 12345  # of `hf-nar evaluate` and `hf-nar translate`: the same noise
+
 JsonFile = Annotated[
     Path | None, typer.Option(help="File, plain or .gz, with one JSON object a line.")
 ]
@@ -30,7 +32,7 @@ RankWith = Annotated[
     str | None,
     typer.Option(
         help="Folder or Hub id of an autoregressive teacher with the model's vocabulary, which "
-        "chooses among translations of several lengths."
+        "chooses among translations of several lengths or latents."
     ),
 ]
 Prefix = Annotated[

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from hf_nar.cli.latent_field import measure_field
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -24,8 +27,11 @@ class Kind(str, Enum):
     PARETO = "pareto"
     DRAFTS = "drafts"
     LATENT = "latent"
+    LATENT_FIELD = "latent-field"
 
 
+# What is measured, not drawn.
+MEASURING = ("iterations", "resolution", "position", "device")
 # Which kinds read an option; for the others it would change nothing.
 READERS = {
     "batch_size": (Kind.LATENCY, Kind.PARETO),
@@ -33,12 +39,16 @@ READERS = {
     "logarithmic": (Kind.LATENCY,),
     "labels": (Kind.ITERATIONS,),
     "sentence": (Kind.DRAFTS,),
+    **{name: (Kind.LATENT_FIELD,) for name in MEASURING},
 }
 
 
 def plot(
     kind: Annotated[Kind, typer.Argument(help="What to draw.")],
-    results: Annotated[list[Path], typer.Argument(help="Results files.")],
+    results: Annotated[
+        list[str],
+        typer.Argument(help="Results files; for latent-field also a model's folder and a text."),
+    ],
     output: Annotated[
         Path | None,
         typer.Option(help="Picture; without .svg or .png both are made. [default: KIND, beside]"),
@@ -61,6 +71,17 @@ def plot(
     sentence: Annotated[
         int | None, typer.Option(help="drafts: which sentence, from 1. [default: 1]")
     ] = None,
+    iterations: Annotated[
+        int | None, typer.Option(help="latent-field: refinement iterations. [default: 4]")
+    ] = None,
+    resolution: Annotated[
+        int | None, typer.Option(help="latent-field: points along each axis. [default: 41]")
+    ] = None,
+    position: Annotated[
+        int | None,
+        typer.Option(help="latent-field: whose latent, from 1. [default: see below]"),
+    ] = None,
+    device: Annotated[str | None, typer.Option(help="latent-field: such as cpu or cuda.")] = None,
 ) -> None:
     """Draw measurements from results files.
 
@@ -68,7 +89,10 @@ def plot(
     refinement iterations, from `hf-nar evaluate`. adaptive: BLEU against decoder passes, fixed or
     as many as a sentence needs, from `hf-nar evaluate`. pareto: BLEU against speed, from `hf-nar
     benchmark` with --target-file. drafts: the drafts of one sentence, from `hf-nar evaluate`.
-    latent: the latent space of one sentence, from `hf-nar landscape`.
+    latent: the latent space of one sentence, from `hf-nar landscape`. latent-field: where score and
+    energy network of MODEL would move the latents of TEXT; what it measures is written beside the
+    picture, as a results file that it can also draw again. It shows all positions together, or,
+    where a latent is two numbers, the position that a delta posterior moves most.
     """
     options = {
         "batch_size": batch_size,
@@ -76,6 +100,10 @@ def plot(
         "logarithmic": logarithmic,
         "labels": label or None,
         "sentence": sentence,
+        "iterations": iterations,
+        "resolution": resolution,
+        "position": position,
+        "device": device,
     }
     given: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
     for name in given:
@@ -83,23 +111,39 @@ def plot(
             option = name.removesuffix("s").replace("_", "-")
             kinds = " and ".join(reader.value for reader in READERS[name])
             raise ValueError(f"`--{option}` is for {kinds} only; leave it out for {kind.value}.")
-    files = _output_files(output or results[0].parent / kind.value)
+    is_measured = kind is Kind.LATENT_FIELD and len(results) == 2
+    folder = Path() if is_measured else Path(results[0]).parent
+    files = _output_files(output or folder / kind.value)
     _check_matplotlib()
+    sources = [Path(name) for name in results]
+    if is_measured:
+        sources = [files[0].with_suffix(".json")]
+        measure_field(*results, sources[0], **_taken(given, MEASURING))
+    elif useless := [name for name in MEASURING if name in given]:
+        raise ValueError(
+            f"`--{useless[0]}` is for measuring, that is, for MODEL TEXT; leave it out where a "
+            f"results file is drawn again."
+        )
     from hf_nar.plots.sources import shown
     from hf_nar.plots.style import picture_style, save_picture  # late: needs matplotlib
 
     if title is not None:
         given["title"] = shown(title)
     with picture_style() as missing:
-        figure = _draw(kind, results, given)
+        figure = _draw(kind, sources, given)
         save_picture(figure, files)
     if missing:
         print(
             f"No installed font has {' '.join(sorted(missing))}; a box stands for each.",
             file=sys.stderr,
         )
-    for file in files:
+    for file in [*files, *(sources if is_measured else [])]:
         print(file)
+
+
+def _taken(options: dict[str, Any], names: Sequence[str]) -> dict[str, Any]:
+    """Take those of some names out of options."""
+    return {name: options.pop(name) for name in names if name in options}
 
 
 def _output_files(output: Path) -> list[Path]:
@@ -127,6 +171,7 @@ def _draw(kind: Kind, results: list[Path], keywords: dict[str, Any]) -> Figure:
     from hf_nar.plots.drafts import drafts_figure
     from hf_nar.plots.latency import latency_figure
     from hf_nar.plots.latent import latent_figure
+    from hf_nar.plots.latent_field import latent_field_figure
     from hf_nar.plots.quality import iterations_figure
     from hf_nar.plots.sources import read_section, read_sections
     from hf_nar.plots.tradeoff import pareto_figure
@@ -142,6 +187,9 @@ def _draw(kind: Kind, results: list[Path], keywords: dict[str, Any]) -> Figure:
         return drafts_figure(read_section(results, "quality", "evaluate"), **keywords)
     if kind is Kind.LATENT:
         return latent_figure(read_section(results, "latent_space", "landscape"), **keywords)
+    if kind is Kind.LATENT_FIELD:
+        section = read_section(results, "latent_field", "plot latent-field MODEL TEXT")
+        return latent_field_figure(section, **keywords)
     figure, left_out = pareto_figure(read_section(results, "benchmark", "benchmark"), **keywords)
     for name in left_out:
         print(f"{name} is left out: no results file has its BLEU", file=sys.stderr)

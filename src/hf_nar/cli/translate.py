@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, TextIO
 
 import typer
 
-from hf_nar.cli.options import Device, Dtype, RankWith
+from hf_nar.cli.options import DEFAULT_SEED, Device, Dtype, RankWith
 from hf_nar.cli.quiet import quiet_libraries
 
 if TYPE_CHECKING:
@@ -54,6 +54,52 @@ def translate(
         ),
     ] = None,
     rank_with: RankWith = None,
+    refinement: Annotated[
+        str | None,
+        typer.Option(
+            help="How to refine: delta_posterior, score, energy or none for a model with latents, "
+            "iterative for others. [default: the model's own]"
+        ),
+    ] = None,
+    step_size: Annotated[
+        float | None,
+        typer.Option(help="score, energy: factor of each step. [default: the model's own]"),
+    ] = None,
+    step_tolerance: Annotated[
+        float | None,
+        typer.Option(
+            help="score, energy: a line is finished when a step is shorter than this share of its "
+            "first. [default: the model's own]"
+        ),
+    ] = None,
+    line_search: Annotated[
+        bool | None,
+        typer.Option(
+            help="score, energy: whether each step has the best of three sizes. [default: the "
+            "model's own]"
+        ),
+    ] = None,
+    num_latents: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Latents that each length starts with: the prior mean, and samples around it; "
+            "the best is kept. [default: the model's own]",
+        ),
+    ] = None,
+    latent_temperature: Annotated[
+        float | None,
+        typer.Option(
+            help="How far around, as a factor of the prior's standard deviation. [default: the "
+            "model's own]"
+        ),
+    ] = None,
+    seed: Annotated[
+        int | None,
+        typer.Option(
+            min=0, help="Of these samples, which it and the line's number decide. [default: 12345]"
+        ),
+    ] = None,
     device: Device = None,
     dtype: Dtype = None,
     trace: Annotated[bool, typer.Option("--trace", help="Show every draft.")] = False,
@@ -71,19 +117,33 @@ def translate(
         device=device,
         dtype=dtype,
         teacher=rank_with,
+        refinement=refinement,
         num_refinement_iterations=iterations,
         length_beam=length_beam,
+        num_latents=num_latents,
+        latent_temperature=latent_temperature,
+        step_size=step_size,
+        step_tolerance=step_tolerance,
+        line_search=line_search,
         rank_by=None if rank_with is None else "teacher",
     )
     if rank_with is not None and not translator.ranks_by_teacher({}):
         raise ValueError(
-            "`--rank-with` chooses among translations of several lengths, and here is one. Give "
-            "`--length-beam 5`, or leave it out."
+            "`--rank-with` chooses among translations of several lengths or latents, and here is "
+            "one. Give `--length-beam 5` or `--num-latents 5`, or leave it out."
         )
+    samples = translator.knobs({}).num_latents > 1
+    for option, value in (("--latent-temperature", latent_temperature), ("--seed", seed)):
+        if value is not None and not samples:
+            raise ValueError(
+                f"`{option}` is for samples of latents, and here is none. Give `--num-latents 5`, "
+                f"or leave it out."
+            )
+    noise = (DEFAULT_SEED if seed is None else seed) if samples else None
     with ExitStack() as stack:
         lines = _lines(text, input_file, stack)
         out = _output(output_file, stack)
-        run = _Run(translator, out, batch_size, trace)
+        run = _Run(translator, out, batch_size, trace, noise)
         progress = stack.enter_context(_progress(out))
         while batch := list(islice(lines, window or batch_size)):
             run.translate(batch)
@@ -93,15 +153,29 @@ def translate(
 
 
 class _Run:
-    """Translates batches of lines, prints them, and counts those that are too long."""
+    """Translates batches of lines, prints them, and counts those that are too long.
+
+    Args:
+        translator: Translates.
+        out: Where to print.
+        batch_size: Lines translated together.
+        with_trace: Whether to print every draft.
+        seed: Of the noise of each line; None if there is no noise.
+    """
 
     def __init__(
-        self, translator: Translator, out: TextIO, batch_size: int, with_trace: bool
+        self,
+        translator: Translator,
+        out: TextIO,
+        batch_size: int,
+        with_trace: bool,
+        seed: int | None,
     ) -> None:
         self.translator = translator
         self.out = out
         self.batch_size = batch_size
         self.with_trace = with_trace
+        self.seed = seed
         self.colour = out.isatty()
         self.done = 0
         self.failed = 0
@@ -123,12 +197,14 @@ class _Run:
 
     def _answers(self, lines: list[str]) -> Iterable[str]:
         from hf_nar.evaluation.traces import format_trace
+        from hf_nar.inference import line_generators
 
+        noise = None if self.seed is None else line_generators(self.seed, len(lines), self.done)
         if not self.with_trace:
-            return self.translator.translate(lines, self.batch_size)
+            return self.translator.translate(lines, self.batch_size, noise)
         return (
             format_trace(trace, self.colour) if trace.source.strip() else ""
-            for trace in self.translator.trace(lines, self.batch_size)
+            for trace in self.translator.trace(lines, self.batch_size, noise)
         )
 
 

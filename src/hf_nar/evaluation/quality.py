@@ -66,6 +66,8 @@ class Quality:
             non-autoregressive model, `collapse_repeats` removes these afterwards.
         mean_iterations: Iterations used, mean over sentences; None if there is no such thing.
         seconds: For all sentences, from text to text; None if it is not known.
+        log_likelihood: Of the words of a translation, by the model itself; see `word_log_prob`.
+            None if it is not known.
     """
 
     setting: Setting
@@ -76,6 +78,7 @@ class Quality:
     repetition_share: float
     mean_iterations: float | None
     seconds: float | None
+    log_likelihood: float | None = None
 
     def as_row(self, iterations: int | None) -> dict[str, Any]:
         """Return a row of a results file, figures rounded.
@@ -95,6 +98,8 @@ class Quality:
         row["length_ratio"] = round(self.length_ratio, 4)
         row["exact_length_share"] = round(self.exact_length_share, 4)
         row["repetition_share"] = round(self.repetition_share, 4)
+        if self.log_likelihood is not None:
+            row["log_likelihood"] = round(self.log_likelihood, 4)
         row["seconds"] = None if self.seconds is None else round(self.seconds, 2)
         for name, found in self.scores.items():
             row[f"{name.replace('-', '_')}_signature"] = found.signature
@@ -131,6 +136,7 @@ def measure_quality(
         repetition_share=repetition_share(translations.tokens),
         mean_iterations=None if used is None else sum(used) / len(used),
         seconds=translations.seconds,
+        log_likelihood=translations.log_likelihood,
     )
 
 

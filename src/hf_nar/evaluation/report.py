@@ -9,6 +9,7 @@ from hf_nar.evaluation.metrics import COLUMNS
 from hf_nar.evaluation.traces import escape_controls
 
 SMALLEST_P = 0.001
+LIKELIHOODS = {"log_likelihood": "log p(word)", "elbo": "ELBO", "marginal": "log p(y|x)"}
 
 
 class QualityTable:
@@ -17,10 +18,14 @@ class QualityTable:
     Args:
         labels: Of all rows to come, for the width of their column.
         metrics: Names of the metrics, for their columns.
+        likelihoods: Names of the likelihoods that rows have, for their columns.
     """
 
-    def __init__(self, labels: Sequence[str], metrics: Sequence[str]) -> None:
+    def __init__(
+        self, labels: Sequence[str], metrics: Sequence[str], likelihoods: Sequence[str] = ()
+    ) -> None:
         self.metrics = metrics
+        self.likelihoods = likelihoods
         self.width = max(len(escape_controls(label)) for label in [*labels, "setting"])
         self.headers = [
             *(COLUMNS[name].rjust(6) for name in metrics),
@@ -28,6 +33,7 @@ class QualityTable:
             "exact length",
             "repeats",
             "mean iterations",
+            *(LIKELIHOODS[name].rjust(7) for name in likelihoods),
             "seconds",
         ]
 
@@ -43,6 +49,7 @@ class QualityTable:
             f"{row['exact_length_share']:.1%}",
             f"{row['repetition_share']:.2%}",
             _or_dash(row["mean_iterations"], ".2f"),
+            *(_or_dash(row.get(name), ".3f") for name in self.likelihoods),
             _or_dash(row["seconds"], ".1f"),
         ]
         aligned = [cell.rjust(len(head)) for cell, head in zip(cells, self.headers, strict=True)]

@@ -137,4 +137,5 @@ def _row(output: Output, evaluation: Evaluation) -> dict[str, Any]:
     translations, references = output.translations, evaluation.sentences.references
     scores = evaluation.scores(translations.texts)
     quality = measure_quality(output.setting, translations, references, scores, output.is_default)
-    return quality.as_row(output.iterations)
+    row = quality.as_row(output.iterations)
+    return row if output.likelihood is None else {**row, **output.likelihood.as_row()}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 import re
 import time
@@ -15,13 +16,17 @@ from transformers import GenerationConfig, PreTrainedConfig, PreTrainedTokenizer
 from hf_nar.auto import model_types
 from hf_nar.evaluation.metrics import words
 from hf_nar.evaluation.settings import Setting
-from hf_nar.inference import TranslationTrace, Translator
+from hf_nar.inference import TranslationTrace, Translator, line_generators
 from hf_nar.remote_code.decoding_knobs import LIBRARY_KNOBS
 from hf_nar.teacher import Teacher
 
 System = Translator | Teacher
 # These change what `generate` returns, not the translation.
-OUTPUT_KNOBS = ("return_dict_in_generate", "num_return_sequences")
+OUTPUT_KNOBS = ("return_dict_in_generate", "num_return_sequences", "output_history")
+WORD_LOG_PROB = (
+    "nats: mean over sentences of the mean log-probability of a word of the translation, repeats "
+    "dropped and the end token left out, as the model gave it when it decoded the word"
+)
 
 
 @dataclass(frozen=True)
@@ -35,6 +40,7 @@ class Translations:
         seconds: For all sentences, from text to text; None if it is not known.
         iterations: Refinement iterations of each sentence; None if there is no such thing.
         traces: The drafts of each sentence; none if there are no drafts.
+        log_likelihood: What a non-autoregressive model gives its own words; see `word_log_prob`.
     """
 
     texts: list[str]
@@ -43,6 +49,7 @@ class Translations:
     seconds: float | None = None
     iterations: list[int] | None = None
     traces: list[TranslationTrace] = field(default_factory=list)
+    log_likelihood: float | None = None
 
 
 def load_system(
@@ -95,15 +102,14 @@ def check_setting(system: System, setting: Setting) -> None:
                 f"returns. Leave it out."
             )
     if isinstance(system, Translator):
-        network: Any = system.model
-        network.build_strategy(network.resolve_knobs(setting.knobs))
-        _check_ranking(system, setting)
+        system.strategy(setting.knobs)
+        _check_candidates(system, setting)
     else:
         _check_library_knobs(system.model.generation_config, setting)
 
 
-def _check_ranking(system: Translator, setting: Setting) -> None:
-    ranks = system.ranks_by_teacher(setting.knobs)
+def _check_candidates(system: Translator, setting: Setting) -> None:
+    ranks, knobs = system.ranks_by_teacher(setting.knobs), system.knobs(setting.knobs)
     if ranks and system.teacher is None:
         raise ValueError(
             f"A setting with rank_by=teacher needs a teacher, but none is given: {setting.label}. "
@@ -111,8 +117,13 @@ def _check_ranking(system: Translator, setting: Setting) -> None:
         )
     if setting.knobs.get("rank_by") == "teacher" and not ranks:
         raise ValueError(
-            f"`rank_by` chooses among several lengths, but here is one: {setting.label}. Add "
-            f"length_beam=5, or leave it out."
+            f"`rank_by` chooses among several lengths or latents, but here is one: "
+            f"{setting.label}. Add length_beam=5 or num_latents=5, or leave it out."
+        )
+    if "latent_temperature" in setting.knobs and knobs.num_latents == 1:
+        raise ValueError(
+            f"`latent_temperature` is for samples of latents, but here is none: {setting.label}. "
+            f"Add num_latents=5, or leave it out."
         )
 
 
@@ -142,8 +153,10 @@ def _check_library_knobs(own: GenerationConfig | None, setting: Setting) -> None
 def is_default(system: System, setting: Setting) -> bool:
     """Say whether a setting is what the model does when it is told nothing."""
     if isinstance(system, Translator):
-        network: Any = system.model
-        return bool(network.resolve_knobs(setting.knobs) == network.resolve_knobs({}))
+        mine, default = (system.knobs(knobs) for knobs in (setting.knobs, {}))
+        strategies = [system.strategy(knobs) for knobs in (setting.knobs, {})]
+        same = dataclasses.replace(mine, refinement=default.refinement) == default
+        return bool(same and strategies[0] == strategies[1])
     own = system.model.generation_config
     return _effective(own, setting.knobs) == _effective(own, {})
 
@@ -177,24 +190,16 @@ def run_setting(
         references: One for each source.
         setting: How to translate.
         batch_size: Sentences at once.
-        seed: For settings that sample.
+        seed: For settings that sample. Latent search has noise for each sentence that depends on
+            the seed and the sentence's number alone.
 
     Raises:
         ValueError: If a source is too long for the model.
     """
     torch.manual_seed(seed)
-    start = time.perf_counter()
     if isinstance(system, Translator):
-        traces = system.trace(sources, batch_size=batch_size, **setting.knobs)
-        seconds = time.perf_counter() - start
-        return Translations(
-            texts=[trace.translation for trace in traces],
-            tokens=[trace.drafts[-1] for trace in traces],
-            reference_tokens=_target_tokens(system.tokenizer, references),
-            seconds=seconds,
-            iterations=[trace.iterations for trace in traces],
-            traces=traces,
-        )
+        return _run_ours(system, sources, references, setting, batch_size, seed)
+    start = time.perf_counter()
     texts = system.translate(sources, batch_size=batch_size, **setting.knobs)
     seconds = time.perf_counter() - start
     return Translations(
@@ -203,6 +208,57 @@ def run_setting(
         reference_tokens=_target_tokens(system.tokenizer, references),
         seconds=seconds,
     )
+
+
+def _run_ours(
+    system: Translator,
+    sources: Sequence[str],
+    references: Sequence[str],
+    setting: Setting,
+    batch_size: int,
+    seed: int,
+) -> Translations:
+    """Translate with one of our models; the time is that of translations without their drafts."""
+
+    def trace(with_drafts: bool) -> list[TranslationTrace]:
+        samples = system.knobs(setting.knobs).num_latents > 1
+        return system.trace(
+            sources,
+            batch_size=batch_size,
+            generator=line_generators(seed, len(sources)) if samples else None,
+            output_history=with_drafts,
+            **setting.knobs,
+        )
+
+    decodes_at_the_end = hasattr(system.strategy(setting.knobs), "refiner")
+    start = time.perf_counter()
+    traces = trace(with_drafts=not decodes_at_the_end)
+    seconds = time.perf_counter() - start
+    if decodes_at_the_end:  # their drafts are made for them alone, and not part of the time
+        traces = trace(with_drafts=True)
+    return Translations(
+        texts=[trace.translation for trace in traces],
+        tokens=[trace.drafts[-1] for trace in traces],
+        reference_tokens=_target_tokens(system.tokenizer, references),
+        seconds=seconds,
+        iterations=[trace.iterations for trace in traces],
+        traces=traces,
+        log_likelihood=word_log_prob(traces),
+    )
+
+
+def word_log_prob(traces: Sequence[TranslationTrace]) -> float | None:
+    """Return the mean over sentences of the mean natural-log probability of a word.
+
+    A word is a subword of the translation, repeats dropped and the end token left out. It has the
+    probability that the model gave it when it was decoded, with the latents or the draft that
+    refinement had come to.
+
+    Returns:
+        None where no sentence has a word; others without words are left out.
+    """
+    means = [sum(words) / len(words) for trace in traces if (words := trace.scores[:-1])]
+    return sum(means) / len(means) if means else None
 
 
 def given_translations(texts: list[str], references: Sequence[str]) -> Translations:

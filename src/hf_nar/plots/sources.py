@@ -51,13 +51,19 @@ class Section:
             )
         return value
 
-    def rows(self, key: str = "rows") -> list[Mapping[str, Any]]:
+    def rows(
+        self, key: str = "rows", owner: Mapping[str, Any] | None = None
+    ) -> list[Mapping[str, Any]]:
         """Return a list of objects, with at least one in it.
+
+        Args:
+            key: Its name.
+            owner: Where it stands; None is the section itself.
 
         Raises:
             ValueError: If it is none.
         """
-        rows: list[Mapping[str, Any]] = self.get(key, list)
+        rows: list[Mapping[str, Any]] = self.get(key, list, owner)
         if not rows or not all(isinstance(row, dict) for row in rows):
             raise ValueError(
                 f'"{key}" in section "{self.name}" of {self.file} must list objects, got '

@@ -24,7 +24,7 @@ from transformers import (
 from hf_nar.auto import load_model, load_tokenizer
 from hf_nar.data.corpus import Corpus, TokenizedCorpus, load_corpus, tokenize_corpus
 from hf_nar.data.tokenizer import train_tokenizer
-from hf_nar.inference import takes_images
+from hf_nar.parallel import takes_images
 from hf_nar.remote_code.modeling_lanmt import LaNMTForConditionalGeneration
 from hf_nar.training.callbacks import LOG_FILE
 from hf_nar.training.checkpoint import average_weights, saved_checkpoints

@@ -1,9 +1,10 @@
 import io
 
 import pytest
+from tiny_folders import save_refiners
 
 from hf_nar.cli.main import main
-from hf_nar.inference import Translator
+from hf_nar.inference import Translator, line_generators
 
 LINES = ["Ein Hund läuft im Schnee.", "", "Eine Katze", "Ein Vogel sitzt unter dem Baum."]
 LONG = "A " * 50
@@ -147,3 +148,80 @@ def test_a_reader_that_goes_away_ends_the_run(tiny_folder, monkeypatch, capsys):
 
     assert main(["translate", str(tiny_folder), "Ein Hund"]) == 141
     assert capsys.readouterr().err == ""
+
+
+# Refinement in the latent space
+
+
+@pytest.fixture
+def refiners(tmp_path, tiny_tokenizer):
+    return save_refiners(tmp_path / "refiners", tiny_tokenizer)
+
+
+@pytest.fixture
+def ascend(refiners, capsys):
+    """Return a function that translates with score and energy network."""
+
+    def translate(*arguments):
+        code = main(["translate", str(refiners), *map(str, arguments), "--device", "cpu"])
+        return code, *capsys.readouterr()
+
+    return translate
+
+
+def test_knobs_of_latents_reach_the_model(ascend, refiners):
+    options = {"--refinement": "score", "--iterations": 3, "--step-size": 0.5}
+    options |= {"--step-tolerance": 0.9, "--num-latents": 3, "--latent-temperature": 8.0}
+    text = "\n".join(LINES)
+
+    _, out, err = ascend(
+        text, *(part for option in options.items() for part in option), "--line-search", "--seed", 5
+    )
+
+    knobs = {name[2:].replace("-", "_"): value for name, value in options.items()}
+    knobs["num_refinement_iterations"] = knobs.pop("iterations")
+    translator = Translator.from_pretrained(refiners, device="cpu", line_search=True, **knobs)
+    noise = line_generators(5, len(LINES))
+    right = translator.translate(LINES, generator=noise)
+    assert (out.split("\n")[:-1], err.count("error")) == (right, 0)
+    for name, plain in (("step_size", 1.0), ("latent_temperature", 0.0), ("line_search", False)):
+        noise = line_generators(5, len(LINES))
+        assert translator.translate(LINES, generator=noise, **{name: plain}) != right
+
+
+def test_a_line_has_its_own_noise_whatever_its_batch(ascend):
+    options = ["--refinement", "score", "--num-latents", 4, "--latent-temperature", 8.0]
+    text = "\n".join(LINES)
+
+    first, again, other = (
+        ascend(text, *options, *more)[1]
+        for more in (["--batch-size", 1], ["--seed", 12345], ["--seed", 1])
+    )
+
+    assert first == again != other
+
+
+def test_a_trace_of_score_inference_marks_what_each_iteration_changed(ascend):
+    _, out, _ = ascend(LINES[0], "--refinement", "score", "--iterations", 2, "--trace")
+
+    rows = [line.split()[0] for line in out.splitlines()]
+    assert rows == ["source", "draft", "iteration", "iteration", "translation", "probability"]
+    assert "[" not in out.splitlines()[1]
+    assert "[" in "".join(out.splitlines()[2:4])
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--seed", 1], "`--seed` is for samples of latents"),
+        (["--latent-temperature", 1], "Give `--num-latents 5`"),
+        (["--step-size", 0.5], "`step_size` has no meaning"),
+        (["--refinement", "nonsense"], 'no refinement "nonsense"'),
+    ],
+)
+def test_an_option_that_would_change_nothing_is_refused(ascend, tmp_path, options, message):
+    code, out, err = ascend(LINES[0], *options, "--output", tmp_path / "out.txt")
+
+    assert (code, out) == (2, "")
+    assert message in err
+    assert not (tmp_path / "out.txt").exists()

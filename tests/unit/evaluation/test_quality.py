@@ -72,6 +72,7 @@ def test_a_row_holds_every_figure_rounded():
         reference_tokens=[["one", "two", "three"], ["one", "two"]],
         seconds=1.23456,
         iterations=[1, 2],
+        log_likelihood=-0.123456,
     )
     scores = {"bleu-tokenised": Score(12.3456, "how"), "comet": Score(0.123456, "by")}
 
@@ -94,6 +95,7 @@ def test_a_row_holds_every_figure_rounded():
         "length_ratio": 0.8,
         "exact_length_share": 0.5,
         "repetition_share": 0.25,
+        "log_likelihood": -0.1235,
         "seconds": 1.23,
         "bleu_tokenised_signature": "how",
         "comet_signature": "by",
@@ -106,6 +108,7 @@ def test_what_is_not_known_is_none():
     row = measure_quality(parse_setting("x=1"), translations, ["one"], {}).as_row(None)
 
     assert (row["iterations"], row["mean_iterations"], row["seconds"]) == (None, None, None)
+    assert "log_likelihood" not in row
 
 
 def test_translations_and_references_must_be_as_many():

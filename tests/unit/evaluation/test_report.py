@@ -43,6 +43,15 @@ def test_tokenised_bleu_is_in_a_column_that_says_so():
     ]
 
 
+def test_likelihoods_have_columns_where_rows_have_them():
+    table = QualityTable(["1 iteration"], ["bleu"], ["log_likelihood", "elbo", "marginal"])
+
+    row = table.row({**ROW, "log_likelihood": -0.1234, "elbo": -20.5, "marginal": None})
+
+    assert "mean iterations  log p(word)     ELBO  log p(y|x)  seconds" in table.header()
+    assert "             1.00       -0.123  -20.500           -      3.6" in row
+
+
 def test_a_comparison_shows_both_systems_and_what_is_known_of_the_difference():
     entry = {
         "file": "their.txt",

@@ -2,9 +2,9 @@ import copy
 
 import pytest
 import torch
-from tiny_networks import EOS, PAD, VOCABULARY, batch_of, new_model
+from tiny_networks import PAD, batch_of, new_model
 from tiny_refinement import make_lively, new_refinement_model
-from transformers import MarianConfig, MarianMTModel
+from tiny_teachers import lively_judge
 
 from hf_nar.remote_code.candidate_search import best_rows, own_scores, teacher_scores
 from hf_nar.remote_code.refinement_state import RefinementState, real_positions
@@ -19,24 +19,7 @@ def model(request):
 
 @pytest.fixture(scope="module")
 def teacher():
-    torch.manual_seed(5)
-    config = MarianConfig(
-        vocab_size=VOCABULARY,
-        d_model=16,
-        encoder_layers=1,
-        decoder_layers=1,
-        encoder_ffn_dim=16,
-        decoder_ffn_dim=16,
-        encoder_attention_heads=2,
-        decoder_attention_heads=2,
-        max_position_embeddings=40,
-        pad_token_id=PAD,
-        eos_token_id=EOS,
-        decoder_start_token_id=1,
-        forced_eos_token_id=None,
-        init_std=1.0,
-    )
-    return MarianMTModel(config).eval()
+    return lively_judge()
 
 
 def generate(model, source, **knobs):
@@ -149,7 +132,7 @@ def test_of_equal_candidates_the_first_wins():
         ({"length_beam": 12}, "`length_beam` must be at most 11, the lengths that"),
         ({"length_beam": 2, "target_lengths": torch.tensor([4])}, "nothing to choose from"),
         ({"rank_by": "length"}, "`rank_by` must be one of own, teacher"),
-        ({"length_beam": 2, "rank_by": "teacher"}, "needs the model itself as `teacher=`"),
+        ({"length_beam": 2, "rank_by": "teacher"}, "needs the model itself as `rescoring_model=`"),
     ],
 )
 def test_what_cannot_be_searched_is_refused(model, knobs, message):
@@ -162,7 +145,7 @@ def test_a_teacher_of_another_vocabulary_is_refused(model, teacher, field):
     other = copy.deepcopy(teacher)
     setattr(other.config, field, 59)
 
-    with pytest.raises(ValueError, match=f"own vocabulary, but `{field}` is 59 and not"):
+    with pytest.raises(ValueError, match=f"own vocabulary, but its `{field}` is 59 and not"):
         generate(model, batch_of(6), length_beam=2, rank_by="teacher", teacher=other)
 
 

@@ -1,0 +1,304 @@
+"""The second stage: refiners learn the way of delta iterations, and all else is frozen."""
+
+import copy
+
+import pytest
+import torch
+from tiny_networks import batch_of, labels_of, new_model, refiner_model
+
+from hf_nar.remote_code.refiner_training import lesson_terms, make_lesson
+
+AXES = pytest.mark.parametrize("axis", ["source", "target"])
+SOURCES, TARGETS = (6, 9, 3), (4, 8, 5)
+NAMES = ("score", "energy")
+
+
+def lesson_of(model, noise=0.0, iterations=2):
+    labels = labels_of(*TARGETS)
+    mask = labels != -100
+    with torch.no_grad():
+        source = model.encode(batch_of(*SOURCES), target_lengths=mask.sum(-1))
+        return make_lesson(model, source, mask, iterations, noise), source
+
+
+def ready(axis="source", **options):
+    model = refiner_model(axis, **options)
+    model.train_refiners()
+    return model.train()
+
+
+def losses(model, seed=0, labels=None):
+    torch.manual_seed(seed)
+    return model(batch_of(*SOURCES), labels=labels_of(*TARGETS) if labels is None else labels)
+
+
+@AXES
+def test_the_way_is_where_delta_iterations_go(axis):
+    model = refiner_model(axis)
+
+    lesson, source = lesson_of(model, iterations=3)
+
+    latent = model.infer_prior(source).mean
+    torch.testing.assert_close(lesson.start, latent)
+    for _ in range(3):
+        logits = model.decode(latent, torch.tensor(TARGETS), source)
+        tokens = logits.argmax(-1).masked_fill(~lesson.target_mask, 0)
+        latent = model.infer_posterior(tokens, lesson.target_mask, source).mean
+    mask = model.latent_mask(lesson.target_mask, source)[..., None]
+    torch.testing.assert_close(lesson.way, (latent - lesson.start) * mask)
+    assert not lesson.way.requires_grad
+
+
+@AXES
+def test_noise_moves_the_start_by_a_scale_of_each_sentence(axis):
+    model = refiner_model(axis)
+    for head in (model.prior_head,):
+        torch.nn.init.zeros_(head.weight)  # so that every standard deviation is the same
+
+    moved, source = lesson_of(model, noise=2.0)
+
+    prior = model.infer_prior(source)
+    z = (moved.start - prior.mean) / prior.std
+    scales = z.flatten(1).std(-1)
+    assert (scales < 2.6).all()
+    assert scales.max() > 1.5 * scales.min()
+
+
+@AXES
+def test_the_loss_is_the_squared_error_less_that_of_standing_still(axis):
+    model = refiner_model(axis)
+    lesson, source = lesson_of(model, noise=1.0)
+    mask = model.latent_mask(lesson.target_mask, source)
+
+    for name in NAMES:
+        context = model.read_source(name, lesson.target_mask, source)
+        step = model.latent_step(name, lesson.start, context)
+        terms = lesson_terms(name, step, lesson, mask)
+        stillness = lesson.way.square().sum() / mask.sum()
+        torch.testing.assert_close(terms[f"{name}_loss"] + stillness, terms[f"{name}_error"])
+
+
+def test_a_perfect_step_has_no_error_and_points_the_same_way():
+    model = refiner_model()
+    lesson, source = lesson_of(model)
+    mask = model.latent_mask(lesson.target_mask, source)
+
+    perfect = lesson_terms("score", lesson.way, lesson, mask)
+    back = lesson_terms("score", -lesson.way, lesson, mask)
+
+    assert perfect["score_error"] == 0
+    assert perfect["score_cosine"] == pytest.approx(1.0)
+    assert back["score_cosine"] == pytest.approx(-1.0)
+    assert back["score_loss"] > 0 > perfect["score_loss"]
+
+
+@AXES
+def test_terms_of_a_batch_are_means_over_its_latents(axis):
+    model = refiner_model(axis, refiner_noise=0.0)
+    model.train_refiners()
+    model.eval()
+    weights = SOURCES if axis == "source" else TARGETS
+
+    together = losses(model)
+
+    alone = [
+        model(batch_of(*SOURCES)[i : i + 1, :n], labels=labels_of(*TARGETS)[i : i + 1, :m])
+        for i, (n, m) in enumerate(zip(SOURCES, TARGETS, strict=True))
+    ]
+    for name in NAMES:
+        for term in (f"{name}_loss", f"{name}_error"):
+            total = sum(each[term] * w for each, w in zip(alone, weights, strict=True))
+            torch.testing.assert_close(together[term], total / sum(weights), rtol=1e-3, atol=1e-5)
+        cosines = torch.stack([each[f"{name}_cosine"] for each in alone])
+        torch.testing.assert_close(together[f"{name}_cosine"], cosines.mean(), rtol=1e-3, atol=1e-4)
+
+
+@AXES
+def test_the_loss_is_that_of_both_refiners_and_wider_padding_changes_nothing(axis):
+    model = refiner_model(axis)
+    model.train_refiners()
+    model.eval()
+    wide = torch.nn.functional.pad(labels_of(*TARGETS), (0, 3), value=-100)
+
+    narrow, padded = losses(model), losses(model, labels=wide)
+
+    torch.testing.assert_close(narrow.loss, narrow.score_loss + narrow.energy_loss)
+    torch.testing.assert_close(padded.loss, narrow.loss)
+
+
+@AXES
+def test_a_row_without_labels_leaves_the_loss_finite(axis):
+    model = ready(axis)
+    labels = labels_of(*TARGETS)
+    labels[1] = -100  # the longest
+
+    losses(model, labels=labels).loss.backward()
+
+    gradients = [value.grad for value in model.parameters() if value.grad is not None]
+    assert gradients
+    assert all(torch.isfinite(gradient).all() for gradient in gradients)
+
+
+@AXES
+def test_frozen_means_frozen(axis):
+    model = ready(axis, dropout=0.3, attention_dropout=0.3, activation_dropout=0.3)
+    before = copy.deepcopy(model.state_dict())
+    optimizer = torch.optim.AdamW(
+        [p for p in model.parameters() if p.requires_grad], lr=0.01, weight_decay=0.1
+    )
+
+    for step in range(4):
+        losses(model, seed=step).loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+
+    after = model.state_dict()
+    changed = {name for name, value in before.items() if not torch.equal(value, after[name])}
+    assert {name.split(".")[0] for name in changed} == {"refiners"}
+    assert {name.split(".")[1] for name in changed} == set(NAMES)
+    assert all(
+        value.grad is None for name, value in model.named_parameters() if name not in changed
+    )
+
+
+@AXES
+def test_an_optimizer_of_all_parameters_leaves_the_frozen_ones_alone(axis):
+    model = ready(axis)
+    before = copy.deepcopy(model.state_dict())
+    optimizer = torch.optim.AdamW(model.parameters(), lr=0.01, weight_decay=0.1)
+
+    losses(model).loss.backward()
+    optimizer.step()
+
+    for name, value in model.state_dict().items():
+        assert torch.equal(value, before[name]) or name.startswith("refiners."), name
+
+
+@AXES
+def test_what_is_frozen_has_no_dropout_but_refiners_do(axis):
+    model = ready(axis, dropout=0.5, attention_dropout=0.5, activation_dropout=0.5)
+    ids = batch_of(*SOURCES)
+
+    lessons = []
+    for seed in (1, 2):
+        torch.manual_seed(seed)
+        lessons.append(lesson_of(model)[0])
+    first, second = (losses(model, seed=seed, labels=labels_of(*TARGETS)) for seed in (1, 2))
+
+    assert torch.equal(lessons[0].way, lessons[1].way)
+    assert torch.equal(model.encode(ids).states, model.encode(ids).states)
+    assert model.refiners.training
+    assert not torch.equal(first.score_loss, second.score_loss)
+
+
+@AXES
+def test_evaluation_has_neither_dropout_nor_noise(axis):
+    model = ready(axis, dropout=0.5).eval()
+
+    first, second = losses(model, seed=1), losses(model, seed=2)
+
+    assert torch.equal(first.loss, second.loss)
+    assert torch.equal(losses(model.train(), seed=1).loss, losses(model, seed=1).loss)
+    assert not torch.equal(losses(model, seed=1).loss, first.loss)
+
+
+@AXES
+def test_of_the_reference_only_the_length_is_read(axis):
+    model = refiner_model(axis)
+    model.train_refiners()
+    model.eval()
+
+    other = losses(model, labels=labels_of(*TARGETS, seed=7))
+
+    assert torch.equal(losses(model).loss, other.loss)
+
+
+@pytest.mark.parametrize(
+    ("options", "other"),
+    [({"refiner_noise": 0.0}, {}), ({"refiner_iterations": 1}, {"refiner_iterations": 3})],
+)
+def test_every_option_changes_the_lesson(options, other):
+    first, second = (losses(ready("target", dropout=0.0, **each)) for each in (options, other))
+
+    assert not torch.equal(first.score_error, second.score_error)
+
+
+@AXES
+def test_refiners_learn(axis):
+    model = ready(axis, dropout=0.0, refiner_noise=0.3)
+    optimizer = torch.optim.Adam(model.refiners.parameters(), lr=0.01)
+    first = losses(model.eval())
+
+    for step in range(60):
+        losses(model.train(), seed=step % 4).loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+
+    last = losses(model.eval())
+    for name in NAMES:
+        assert last[f"{name}_error"] < 0.7 * first[f"{name}_error"]
+        assert last[f"{name}_cosine"] > first[f"{name}_cosine"]
+
+
+@AXES
+def test_in_half_precision_refiners_learn_too(axis):
+    model = ready(axis).bfloat16()
+
+    output = losses(model)
+    output.loss.backward()
+
+    assert output.loss.dtype == torch.float32
+    assert model.refiners["energy"].latent_projection.weight.grad.dtype == torch.bfloat16
+
+
+@AXES
+def test_under_autocast_refiners_learn_too(axis):
+    model = ready(axis)
+
+    with torch.autocast("cpu", torch.bfloat16):
+        loss = losses(model).loss
+    loss.backward()
+
+    assert torch.isfinite(loss)
+
+
+@AXES
+def test_gradient_checkpointing_gives_the_same_gradients(axis):
+    gradients = []
+    for checkpointing in (False, True):
+        model = ready(axis, dropout=0.0, attention_dropout=0.0, activation_dropout=0.0)
+        if checkpointing:
+            enable = getattr(model, "activation_checkpointing_enable", None)  # the name of 5.23
+            (enable or model.gradient_checkpointing_enable)({"use_reentrant": False})
+        losses(model).loss.backward()
+        gradients.append({n: p.grad for n, p in model.named_parameters() if p.grad is not None})
+
+    assert gradients[0].keys() == gradients[1].keys()
+    for name, gradient in gradients[0].items():
+        torch.testing.assert_close(gradients[1][name], gradient)
+
+
+def test_a_model_without_refiners_cannot_train_them():
+    with pytest.raises(ValueError, match="`num_score_layers` and `num_energy_layers` are 0"):
+        new_model().train_refiners()
+
+
+def test_output_as_a_tuple_starts_with_the_loss():
+    model = ready()
+    torch.manual_seed(0)
+
+    output = model(batch_of(*SOURCES), labels=labels_of(*TARGETS), return_dict=False)
+
+    assert torch.equal(output[0], losses(model).loss)
+
+
+@AXES
+def test_translations_are_the_same_before_and_after_freezing(axis):
+    model = refiner_model(axis)
+    ids = batch_of(*SOURCES)
+    expected = {name: model.generate(ids, refinement=name).tolist() for name in model.refinements}
+
+    model.train_refiners()
+
+    for name, tokens in expected.items():
+        assert model.generate(ids, refinement=name).tolist() == tokens
