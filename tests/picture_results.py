@@ -111,6 +111,44 @@ def latent_space(**values: Any) -> dict[str, Any]:
     }
 
 
+def latent_field(**values: Any) -> dict[str, Any]:
+    """Return steps towards the middle, and an energy that is highest there."""
+    ticks, arrows = [-2.0, -1.0, 0.0, 1.0, 2.0], [-1.0, 0.0, 1.0]
+    ends = {"delta_posterior": (0.5, -0.9), "score": (-0.2, 0.1), "energy": (0.3, 0.6)}
+    steps = {"steps_x": [[-x for x in arrows]] * 3, "steps_y": [[-y] * 3 for y in arrows]}
+    hill = [[-x * x - y * y for x in ticks] for y in ticks]
+    words = {"log_probability": -1.5, "draft": ["\u2581A", "\u2581do", "g", "</s>"]}
+    return {
+        "environment": ENVIRONMENT,
+        "dtype": "float32",
+        "source": "Ein Hund läuft .",
+        "latent_axis": "target",
+        "position": 2,
+        "is_exact": True,
+        "explained": 1.0,
+        "grid_x": ticks,
+        "grid_y": ticks,
+        "log_probability": [[value / 4 for value in row] for row in hill],
+        "arrow_x": arrows,
+        "arrow_y": arrows,
+        "fields": [
+            {"refiner": "score", **steps, "energy": None},
+            {"refiner": "energy", **steps, "energy": hill},
+        ],
+        "paths": [
+            {
+                "refinement": name,
+                "points": [
+                    {"label": "prior mean", "x": -1.5, "y": 1.5, **words},
+                    {"label": "iteration 1", "x": x, "y": y, **words},
+                ],
+            }
+            for name, (x, y) in ends.items()
+        ],
+        **values,
+    }
+
+
 def write(folder: Path, **sections: Any) -> Path:
     """Write results.json with these sections."""
     folder.mkdir(parents=True, exist_ok=True)

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from hf_nar.auto import register
     from hf_nar.captioner import Captioner, CaptionTrace
     from hf_nar.inference import TranslationTrace, Translator
+    from hf_nar.packing import pack_weights
     from hf_nar.remote_code.configuration_lanmt import LaNMTConfig
     from hf_nar.remote_code.configuration_refinement_nar import RefinementNARConfig
     from hf_nar.remote_code.modeling_lanmt import LaNMTForConditionalGeneration
@@ -32,6 +33,7 @@ __all__ = [
     "TranslationTrace",
     "Translator",
     "__version__",
+    "pack_weights",
     "register",
 ]
 
@@ -44,6 +46,7 @@ _HOMES = {
     "RefinementNARForConditionalGeneration": "hf_nar.remote_code.modeling_refinement_nar",
     "TranslationTrace": "hf_nar.inference",
     "Translator": "hf_nar.inference",
+    "pack_weights": "hf_nar.packing",
     "register": "hf_nar.auto",
 }
 

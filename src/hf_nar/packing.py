@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+from types import MethodType
 from typing import Any
 
 import torch
@@ -30,7 +32,7 @@ def pack_weights(model: nn.Module) -> None:
 
     The model stays what it was: its parameters, what it saves, and its gradients. Where gradients
     are recorded, and in a layer whose weights have been changed since (other than through their
-    `data`), the weights themselves are used.
+    `data`), the weights themselves are used. A deep copy of the model is not packed.
 
     Args:
         model: On a CPU, in float32.
@@ -46,8 +48,8 @@ def pack_weights(model: nn.Module) -> None:
         )
     for module in model.modules():
         if type(module) is nn.Linear:
-            # An attribute, as accelerate's hooks have it: the class and its parameters stay.
-            module.forward = PackedForward(module)
+            layer: Any = module  # an attribute, as accelerate's hooks have it, hides the method
+            layer.forward = PackedForward(module)
 
 
 class PackedForward:
@@ -76,9 +78,9 @@ class PackedForward:
         output: Tensor = self.compute(hidden, self.packed, layer.bias, "none", [], "")
         return output
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> PackedForward:
-        """Pack the copied layer: torch cannot copy packed weights."""
-        return PackedForward(memo[id(self.layer)])
+    def __deepcopy__(self, memo: dict[int, Any]) -> Any:
+        """Return the usual `forward` of the copied layer, as torch cannot copy packed weights."""
+        return MethodType(nn.Linear.forward, copy.deepcopy(self.layer, memo))
 
 
 def _identity(weight: Tensor) -> tuple[int, int]:

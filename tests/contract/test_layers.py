@@ -22,6 +22,7 @@ LAYERS = [
     "teacher",
     "images",
     "parallel",
+    "packing",
     "auto",
     "remote_code",
 ]

@@ -15,6 +15,7 @@ from hf_nar.evaluation.quality import corpus_scores
 from hf_nar.inference import Translator
 
 SIZES = ["--repeats", "2", "--warm-up", "1", "--no-memory"]
+COUNTS = ("1 iteration", "4 iterations")
 
 
 @pytest.fixture(autouse=True)
@@ -60,9 +61,25 @@ def test_random_networks_are_measured_into_a_results_file(run, tmp_path, monkeyp
         assert {row["rounds"] for row in rows} == {2}
         assert name in out
     ours = [name for name, system in names.items() if system["is_ours"]]
-    assert ours == ["LaNMT, 0 iterations", "LaNMT, 1 iteration", "LaNMT, 4 iterations"]
-    assert len(results["ratios"]) == len(cells) * 2 * 3 * (len(names) - 3)
-    assert len(results["overtakes"]) == 2 * 3 * (len(names) - 3)
+    plain = [
+        "LaNMT, 0 iterations",
+        "LaNMT, 1 iteration",
+        "LaNMT, 4 iterations",
+        *(f"LaNMT, {name}, {n}" for name in ("score", "energy") for n in COUNTS),
+    ]
+    assert ours == [*plain, *(f"{name}, packed" for name in plain)]
+    assert len(results["ratios"]) == len(cells) * 2 * 14 * (len(names) - 14)
+    assert len(results["overtakes"]) == 2 * 14 * (len(names) - 14)
+    assert [
+        (step["refinement"], step["fewer"], step["more"], step["of_first"] is None)
+        for step in results["steps"][:3]
+    ] == [
+        ("delta_posterior", "LaNMT, 1 iteration", "LaNMT, 4 iterations", False),
+        ("score", "LaNMT, score, 1 iteration", "LaNMT, score, 4 iterations", False),
+        ("energy", "LaNMT, energy, 1 iteration", "LaNMT, energy, 4 iterations", False),
+    ]
+    assert len(results["steps"]) == len(cells) * 2 * 3
+    assert "one iteration, model alone, batch size 3, 10 tokens" in out
     assert "CTranslate2 int8 greedy, 12-1" in names
     for batch_size, length in cells:
         assert (
@@ -114,6 +131,27 @@ def check_schema(results):
     assert results["command"].startswith("hf-nar ")
 
 
+def test_strategies_and_axes_can_be_chosen_and_stand_in_one_run(run, tmp_path):
+    file = tmp_path / "results.json"
+
+    code, out, err = run("--random-init", "tiny", "--systems", "ours,transformers greedy",
+        "--latent-axis", "source,target", "--refinement", "delta_posterior,score",
+        "--iterations", "0,1", "--weights", "plain", "--length", "5", *SIZES,
+        "--output", file)  # fmt: skip
+
+    assert code == 0, err
+    results = json.loads(file.read_text("utf-8"))["benchmark"]
+    axes = ("LaNMT", "LaNMT with target latents")
+    systems = ("0 iterations", "1 iteration", "score, 1 iteration")
+    expected = [f"{axis}, {system}" for axis in axes for system in systems]
+    assert [s["name"] for s in results["systems"] if s["is_ours"]] == expected
+    assert results["steps"][1]["fewer"] == "LaNMT, 0 iterations"  # the same draft for both
+    assert len(results["steps"]) == 4
+    sizes = {system["name"]: system["parameters"] for system in results["systems"]}
+    assert sizes["LaNMT, 1 iteration"] != sizes["LaNMT with target latents, 1 iteration"]
+    assert out.count("LaNMT with target latents, score, 1 iteration") >= 3
+
+
 def test_all_rows_of_fixed_length_have_the_same_tokens_for_each_batch(run, tmp_path):
     file = tmp_path / "results.json"
 
@@ -145,7 +183,7 @@ def test_real_models_are_measured_on_real_text_of_natural_length(run, tmp_path, 
 
     code, out, err = run(
         tiny_folder, "--teacher", teacher, "--source-file", source, "--target-file", target,
-        "--batch-size", "2", "--iterations", "1", *SIZES, "--output", file,
+        "--batch-size", "2", "--iterations", "1", "--weights", "plain", *SIZES, "--output", file,
     )  # fmt: skip
 
     assert code == 0, err
@@ -166,7 +204,8 @@ def test_the_largest_batch_is_measured_and_its_size_is_said(run, tmp_path):
 
     code, out, _ = run(
         "--random-init", "tiny", "--systems", "ours", "--iterations", "0", "--length", "5",
-        "--batch-size", "2,max", "--max-memory", "0.000001", *SIZES, "--output", file,
+        "--weights", "plain", "--batch-size", "2,max", "--max-memory", "0.000001", *SIZES,
+        "--output", file,
     )  # fmt: skip
 
     assert code == 0
@@ -229,6 +268,21 @@ def test_a_dtype_is_that_of_ours_and_transformers(run, tmp_path):
         ),
         (["--random-init", "tiny", "--max-seconds", "9"], "`--max-seconds` is for `--batch-size"),
         (["--random-init", "big"], "one of base, tiny; got 'big'"),
+        (["--random-init", "tiny", "--latent-axis", "both"], "of source, target; got 'both'"),
+        (["--random-init", "tiny", "--refinement", "scores"], "energy, none; got 'scores'"),
+        (["--random-init", "tiny", "--weights", "int8"], "of plain, packed; got 'int8'"),
+        (
+            ["--random-init", "tiny", "--weights", "packed", "--dtype", "bfloat16"],
+            "cannot be packed here: the model is bfloat16 on cpu",
+        ),
+        (
+            ["--random-init", "tiny", "--family", "refinement_nar", "--latent-axis", "target"],
+            "`--latent-axis` is for lanmt",
+        ),
+        (
+            ["m", "--teacher", "t", "--source-file", "s", "--latent-axis", "target"],
+            "`--latent-axis` is for `--random-init`",
+        ),
         (["--random-init", "tiny", "--batch-size", "0"], "at least 1, or max; got 0"),
         (["--random-init", "tiny", "--batch-size", "-2"], "numbers with commas"),
         (["--random-init", "tiny", "--threads", "0"], "`--threads` must be at least 1, got 0"),

@@ -82,7 +82,8 @@ def refined(exported, tmp_path_factory):
     """Return exported folders of models with refiners, one for each axis of latents."""
     folders = []
     for axis, layers in (("source", "num_target_layers"), ("target", "num_source_layers")):
-        model = refiner_model(axis, vocab_size=TINY_VOCABULARY, **{layers: 1})
+        shape = {"max_position_embeddings": 40, "max_target_length": 48, layers: 1}
+        model = refiner_model(axis, vocab_size=TINY_VOCABULARY, **shape)
         knobs = {"refinement": "score", "num_refinement_iterations": 2, "step_size": 0.5}
         model.generation_config.update(**knobs)
         folder = tmp_path_factory.mktemp("refined") / f"lanmt-{axis}"

@@ -85,7 +85,8 @@ def test_knobs_of_the_call_reach_generate(trainer, rows):
 @pytest.mark.parametrize("axis", ["source", "target"])
 @pytest.mark.parametrize("predicts", [True, False])
 def test_it_trains_refiners(tiny_tokenizer, rows, tmp_path, axis, predicts):
-    model = refiner_model(axis, vocab_size=TINY_VOCABULARY, dropout=0.2)
+    limits = {"max_position_embeddings": 40, "max_target_length": 48}
+    model = refiner_model(axis, vocab_size=TINY_VOCABULARY, dropout=0.2, **limits)
     model.train_refiners()
     before = {name: value.clone() for name, value in model.state_dict().items()}
     trainer = Seq2SeqTrainer(

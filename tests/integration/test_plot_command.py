@@ -8,12 +8,14 @@ import xml.etree.ElementTree as ET
 import pytest
 from picture_results import (
     benchmark,
+    latent_field,
     latent_space,
     quality,
     teacher_quality,
     trace,
     write,
 )
+from tiny_folders import save_refiners
 
 pytest.importorskip("matplotlib", reason="pictures are an extra")
 
@@ -22,14 +24,18 @@ from PIL import Image
 
 from hf_nar.cli.main import main
 
-KINDS = ("latency", "iterations", "pareto", "drafts", "latent")
+KINDS = ("latency", "iterations", "pareto", "drafts", "latent", "latent-field")
 HOSTILE = "<script>&amp; ]]> --> $x^2$ a_b \\frac \x00\x1b \u202e شكرا 谢谢 🐕 \ufffe"
 
 
 @pytest.fixture
 def files(tmp_path):
     ours = write(
-        tmp_path / "ours", quality=quality(), benchmark=benchmark(), latent_space=latent_space()
+        tmp_path / "ours",
+        quality=quality(),
+        benchmark=benchmark(),
+        latent_space=latent_space(),
+        latent_field=latent_field(),
     )
     return {"ours": ours, "teacher": write(tmp_path / "teacher", quality=teacher_quality())}
 
@@ -96,8 +102,12 @@ def test_hostile_text_breaks_no_picture(tmp_path, kind, capsys):
     assert len(names) == 4
     ours = quality(target_file=HOSTILE, traces=[trace(source=HOSTILE, drafts=[draft, draft[1:]])])
     space = latent_space(source=HOSTILE, target=HOSTILE)
+    field = latent_field(source=HOSTILE, latent_axis=HOSTILE)
+    field["paths"][0]["points"][-1]["draft"] = [*draft, "</s>"]
+    field["fields"][0]["refiner"] = field["paths"][1]["refinement"] = HOSTILE
+    sections = {"latent_space": space, "latent_field": field}
     files = {
-        "ours": write(tmp_path / "ours", quality=ours, benchmark=times, latent_space=space),
+        "ours": write(tmp_path / "ours", quality=ours, benchmark=times, **sections),
         "teacher": write(tmp_path / "teacher", quality=teacher_quality(target_file=HOSTILE)),
     }
 
@@ -141,11 +151,14 @@ def test_a_point_without_bleu_is_reported(files, capsys):
             ["8 sentences at a time, token ids to token ids"],
         ),
         ("iterations", ["--label", "one", "--label", "two"], ["one", "two, beam 4"]),
+        ("iterations", ["--metric", "bleu", "--metric", "chrf"], ["BLEU", "chrF2"]),
         ("drafts", ["--sentence", "2", "--title", "Another title"], ["Zwei", "Another title"]),
     ],
 )
 def test_options_reach_the_picture(tmp_path, kind, options, shown):
     two = quality(traces=[trace(), trace(source="Zwei")])
+    for row in two["rows"]:
+        row["chrf"] = 2 * row["bleu"]
     files = {
         "ours": write(tmp_path / "ours", quality=two, benchmark=benchmark()),
         "teacher": write(tmp_path / "teacher", quality=teacher_quality()),
@@ -164,6 +177,10 @@ def test_options_reach_the_picture(tmp_path, kind, options, shown):
         ("pie", [], "'pie' is not one of"),
         ("drafts", ["--batch-size", "8"], "`--batch-size` is for latency and pareto only"),
         ("latent", ["--label", "x"], "`--label` is for iterations only"),
+        ("drafts", ["--metric", "bleu"], "`--metric` is for iterations only"),
+        ("iterations", ["--metric", "speed"], "must be one of bleu, chrf"),
+        ("iterations", ["--iterations", "2"], "`--iterations` is for latent-field only"),
+        ("latent-field", ["--position", "1"], "`--position` is for measuring"),
         ("drafts", ["--output", "a.pdf"], "must end in .svg or .png"),
         ("latency", ["--batch-size", "3"], "has batch sizes [1, 8]"),
         ("drafts", ["--output", "no/such/folder/a"], "No such file or directory"),
@@ -208,6 +225,34 @@ def test_a_landscape_is_measured_and_drawn(tiny_folder, tmp_path, capsys):
         assert re.search(rf"{point['label']} .*{point['log_likelihood']:.2f}", printed)
     assert main(["plot", "latent", str(file)]) == 0
     ET.parse(tmp_path / "latent.svg")
+
+
+def test_a_latent_field_is_measured_drawn_and_drawn_again(tmp_path, tiny_tokenizer, capsys):
+    model = save_refiners(tmp_path / "model", tiny_tokenizer, "target")
+    picture, text = tmp_path / "a.svg", "Ein Hund läuft im Schnee."
+    options = ["--iterations", "2", "--resolution", "3", "--position", "2", "--device", "cpu"]
+
+    code = main(["plot", "latent-field", str(model), text, *options, "--output", str(picture)])
+
+    assert code == 0, capsys.readouterr().err
+    assert capsys.readouterr().out.split() == [str(picture), str(tmp_path / "a.json")]
+    results = json.loads((tmp_path / "a.json").read_text("utf-8"))["latent_field"]
+    assert [len(results["grid_x"]), len(results["paths"][0]["points"])] == [3, 3]
+    assert (results["source"], results["position"]) == (text, 2)
+    assert len(results["weights_sha256"]) == 64
+    assert "latent-field" in results["command"]
+    again = tmp_path / "again.svg"
+    assert main(["plot", "latent-field", str(tmp_path / "a.json"), "--output", str(again)]) == 0
+    assert again.read_bytes() == picture.read_bytes()
+
+
+def test_a_model_without_refiners_has_no_field_to_draw(tiny_folder, tmp_path, capsys):
+    output = ["--output", str(tmp_path / "a.svg")]
+
+    assert main(["plot", "latent-field", str(tiny_folder), "Ein Hund", *output]) == 2
+
+    assert "Train one with `stage: refiner`" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_results_file_that_cannot_be_written_is_found_before_measuring(tmp_path, capsys):

@@ -146,7 +146,7 @@ def test_refiners_of_an_export_can_be_trained_further(finished, base, tmp_path):
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (["init_from="], "`stage: refiner` must have `family: lanmt` and, in `init_from`"),
+        (['init_from=""'], "`stage: refiner` must have `family: lanmt` and, in `init_from`"),
         (["family=refinement_nar"], "`stage: refiner` must have `family: lanmt`"),
         (["stage=second"], "stage"),
         (["model.num_score_layers=0", "model.num_energy_layers=0"], "Set one of them"),

@@ -17,6 +17,7 @@ from hf_nar.cli.quiet import quiet_libraries
 if TYPE_CHECKING:
     from hf_nar.evaluation.benchmark import Cell, Ratio, Row
     from hf_nar.evaluation.benchmark_run import Benchmark, Limits, TextSource
+    from hf_nar.evaluation.benchmark_steps import Step
     from hf_nar.evaluation.engine_loading import SystemLoader
     from hf_nar.evaluation.engines import Engine, SystemSpec
 
@@ -41,6 +42,21 @@ def benchmark(
     family: Annotated[
         str | None,
         typer.Option(help="Of --random-init: lanmt or refinement_nar. [default: lanmt]"),
+    ] = None,
+    latent_axis: Annotated[
+        str | None,
+        typer.Option(help="Of --random-init lanmt: source, target or both. [default: source]"),
+    ] = None,
+    refinement: Annotated[
+        str | None,
+        typer.Option(help="Strategies of ours, such as delta_posterior,score. [default: all]"),
+    ] = None,
+    weights: Annotated[
+        str | None,
+        typer.Option(
+            help="Of ours: plain, packed for one CPU (see hf_nar.pack_weights), or both with a "
+            "comma. [default: both where they can be packed]"
+        ),
     ] = None,
     systems: Annotated[
         str, typer.Option(help="Names, or default, all, ours, transformers, ctranslate2.")
@@ -89,10 +105,10 @@ def benchmark(
     from hf_nar.auto import pick_device
     from hf_nar.cli.numbers import parse_numbers
     from hf_nar.evaluation.benchmark import Effort
-    from hf_nar.evaluation.benchmark_report import cell_lines, describe_hardware
+    from hf_nar.evaluation.benchmark_report import cell_lines, describe_hardware, step_lines
     from hf_nar.evaluation.benchmark_run import Benchmark
     from hf_nar.evaluation.engine_loading import SystemLoader
-    from hf_nar.evaluation.engines import list_systems, select_systems
+    from hf_nar.evaluation.engines import select_systems
     from hf_nar.evaluation.results import check_results_file, environment, write_results
 
     quiet_libraries()
@@ -105,19 +121,34 @@ def benchmark(
     if output:
         check_results_file(output)
     with TemporaryDirectory() as temporary:
-        networks = _networks(model, teacher, random_init, Path(temporary), seed, family)
+        asked = None if refinement is None else _names(refinement)
+        networks = _networks(
+            model,
+            teacher,
+            random_init,
+            Path(temporary),
+            seed,
+            {"family": family, "latent-axis": latent_axis},
+            asked,
+        )
         loader = SystemLoader(networks, Path(temporary) / "converted", where, dtype, threads)
         ours = loader.translator().model
-        specs = list_systems(ours, counts, where, with_shallow=random_init is not None)
-        chosen = select_systems(specs, systems)
+        with_shallow = random_init is not None
+        chosen = select_systems(_specs(loader, asked, counts, weights, with_shallow), systems)
         texts = _texts(source_file, target_file, lengths, loader, seed)
         loaded = _load(loader, chosen, texts)
         facts = {**environment(where), "threads": threads}
         hardware = describe_hardware(facts)
         described = _describe(loader, loaded, texts, lengths[0], memory)
 
-        def show(cell: Cell, rows: list[Row], ratios: list[Ratio]) -> None:
-            print("", *cell_lines(cell, rows, ratios, hardware), sep="\n", flush=True)
+        def show(cell: Cell, rows: list[Row], ratios: list[Ratio], steps: list[Step]) -> None:
+            print(
+                "",
+                *cell_lines(cell, rows, ratios, hardware),
+                *step_lines(steps, cell, hardware),
+                sep="\n",
+                flush=True,
+            )
 
         run = Benchmark(loaded, texts, effort, limits, show)
         run.run(sizes, [None] if texts.sentences else lengths)
@@ -133,6 +164,7 @@ def benchmark(
             "systems": described,
             "rows": [asdict(row) for row in run.rows],
             "ratios": [asdict(ratio) for ratio in run.ratios],
+            "steps": [asdict(step) for step in run.steps],
             "overtakes": [asdict(found) for found in run.overtakings],
         }
         write_results(output, "benchmark", model, CALLED.get(), content)
@@ -200,24 +232,73 @@ def _limits(
     )
 
 
+def _names(text: str) -> list[str]:
+    """Return the parts of a list with commas, each once."""
+    return list(dict.fromkeys(part.strip() for part in text.split(",")))
+
+
 def _networks(
     model: str | None,
     teacher: str | None,
     random_init: str | None,
     folder: Path,
     seed: int,
-    family: str | None,
+    given: dict[str, str | None],
+    refinements: list[str] | None,
 ) -> dict[str, str]:
-    """Return where each network is, after making random ones."""
-    from hf_nar.evaluation.benchmark_networks import DEFAULT_FAMILY, write_random_networks
+    """Return where each network is, after making random ones, with what the strategies need."""
+    from hf_nar.evaluation.benchmark_networks import DEFAULT_FAMILY, REFINERS, write_random_networks
 
     if random_init is None:
-        if family is not None:
-            raise ValueError(
-                "`--family` is for `--random-init`, and a model has its own family. Leave it out."
-            )
+        for option, value in given.items():
+            if value is not None:
+                raise ValueError(
+                    f"`--{option}` is for `--random-init`, and a model has its own "
+                    f"{option.replace('-', ' ')}. Leave it out."
+                )
         return {"ours": str(model), "teacher": str(teacher)}
-    return write_random_networks(random_init, folder, seed, family or DEFAULT_FAMILY)
+    family, axis = given["family"] or DEFAULT_FAMILY, given["latent-axis"]
+    if family != DEFAULT_FAMILY:
+        if axis is not None:
+            raise ValueError(
+                f"`--latent-axis` is for {DEFAULT_FAMILY}, but `--family` is {family}. Leave it "
+                f"out."
+            )
+        return write_random_networks(random_init, folder, seed, family)
+    wanted = REFINERS if refinements is None else refinements
+    refiners = [refiner for refiner in REFINERS if refiner in wanted]
+    return write_random_networks(
+        random_init, folder, seed, family, _names(axis or "source"), refiners
+    )
+
+
+def _specs(
+    loader: SystemLoader,
+    refinements: list[str] | None,
+    iterations: list[int],
+    weights: str | None,
+    with_shallow: bool,
+) -> list[SystemSpec]:
+    """Return every system there is."""
+    from hf_nar.evaluation.engines import PACKED, PLAIN, list_ours, list_teachers, pick_refinements
+    from hf_nar.packing import why_not_pack
+
+    specs = []
+    for network in loader.our_networks:
+        model = loader.translator(network).model
+        reason = why_not_pack(model)
+        layouts = [PLAIN, PACKED] if reason is None else [PLAIN]
+        if weights is not None:
+            layouts = _names(weights)
+        for layout in layouts:
+            if layout not in (PLAIN, PACKED):
+                raise ValueError(f"`--weights` must be of {PLAIN}, {PACKED}; got {layout!r}.")
+            if layout == PACKED and reason is not None:
+                raise ValueError(f"`--weights` cannot be {PACKED} here: {reason}. Leave it out.")
+            names = pick_refinements(model, refinements)
+            specs += list_ours(model, network, names, iterations, layout)
+    dtype = str(model.dtype).removeprefix("torch.")
+    return specs + list_teachers(dtype, loader.device, with_shallow)
 
 
 def _texts(

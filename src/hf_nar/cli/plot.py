@@ -32,14 +32,16 @@ class Kind(str, Enum):
 
 # What is measured, not drawn.
 MEASURING = ("iterations", "resolution", "position", "device")
+LISTED = ("label", "metric")  # options that can be given several times
 # Which kinds read an option; for the others it would change nothing.
 READERS = {
     "batch_size": (Kind.LATENCY, Kind.PARETO),
     "scope": (Kind.LATENCY, Kind.PARETO),
     "logarithmic": (Kind.LATENCY,),
-    "labels": (Kind.ITERATIONS,),
+    "label": (Kind.ITERATIONS,),
+    "metric": (Kind.ITERATIONS,),
     "sentence": (Kind.DRAFTS,),
-    **{name: (Kind.LATENT_FIELD,) for name in MEASURING},
+    **dict.fromkeys(MEASURING, (Kind.LATENT_FIELD,)),
 }
 
 
@@ -68,6 +70,13 @@ def plot(
         list[str] | None,
         typer.Option(help="iterations: name of each file's model, in order. [default: folder]"),
     ] = None,
+    metric: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="iterations: bleu, chrf, comet, log_likelihood, elbo or marginal, each in a "
+            "diagram of its own. [default: bleu]"
+        ),
+    ] = None,
     sentence: Annotated[
         int | None, typer.Option(help="drafts: which sentence, from 1. [default: 1]")
     ] = None,
@@ -85,20 +94,22 @@ def plot(
 ) -> None:
     """Draw measurements from results files.
 
-    latency: milliseconds against target length, from `hf-nar benchmark`. iterations: BLEU against
-    refinement iterations, from `hf-nar evaluate`. adaptive: BLEU against decoder passes, fixed or
-    as many as a sentence needs, from `hf-nar evaluate`. pareto: BLEU against speed, from `hf-nar
-    benchmark` with --target-file. drafts: the drafts of one sentence, from `hf-nar evaluate`.
-    latent: the latent space of one sentence, from `hf-nar landscape`. latent-field: where score and
-    energy network of MODEL would move the latents of TEXT; what it measures is written beside the
-    picture, as a results file that it can also draw again. It shows all positions together, or,
-    where a latent is two numbers, the position that a delta posterior moves most.
+    latency: milliseconds against target length, from `hf-nar benchmark`. iterations: BLEU or other
+    metrics against refinement iterations, a line for each model and strategy, from `hf-nar
+    evaluate`. adaptive: BLEU against decoder passes, fixed or as many as a sentence needs, from
+    `hf-nar evaluate`. pareto: BLEU against speed, from `hf-nar benchmark` with --target-file.
+    drafts: the drafts of one sentence, from `hf-nar evaluate`. latent: the latent space of one
+    sentence, from `hf-nar landscape`. latent-field: where score and energy network of a MODEL would
+    move the latents of a TEXT. What that measures is written beside the picture, into a results
+    file that can be drawn again. All positions are shown together, or, where a latent is two
+    numbers, the position that a delta posterior moves most.
     """
     options = {
         "batch_size": batch_size,
         "scope": scope,
         "logarithmic": logarithmic,
-        "labels": label or None,
+        "label": label or None,
+        "metric": metric or None,
         "sentence": sentence,
         "iterations": iterations,
         "resolution": resolution,
@@ -108,7 +119,7 @@ def plot(
     given: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
     for name in given:
         if kind not in READERS[name]:
-            option = name.removesuffix("s").replace("_", "-")
+            option = name.replace("_", "-")
             kinds = " and ".join(reader.value for reader in READERS[name])
             raise ValueError(f"`--{option}` is for {kinds} only; leave it out for {kind.value}.")
     is_measured = kind is Kind.LATENT_FIELD and len(results) == 2
@@ -118,12 +129,13 @@ def plot(
     sources = [Path(name) for name in results]
     if is_measured:
         sources = [files[0].with_suffix(".json")]
-        measure_field(*results, sources[0], **_taken(given, MEASURING))
+        measure_field(results[0], results[1], sources[0], **_taken(given, MEASURING))
     elif useless := [name for name in MEASURING if name in given]:
         raise ValueError(
             f"`--{useless[0]}` is for measuring, that is, for MODEL TEXT; leave it out where a "
             f"results file is drawn again."
         )
+    given = {f"{name}s" if name in LISTED else name: value for name, value in given.items()}
     from hf_nar.plots.sources import shown
     from hf_nar.plots.style import picture_style, save_picture  # late: needs matplotlib
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from transformers import GenerationConfig, MarianConfig, MarianMTModel, PreTrain
 
 from hf_nar.auto import MODEL_CLASSES, model_types
 from hf_nar.data.tokenizer import MASK_TOKEN, NUM_SPECIAL_TOKENS, save_tokenizer
+from hf_nar.evaluation.engines import OUR_NETWORKS
 
 # Of the paper's WMT'14 model, and of one that a test makes in an instant.
 SHAPES: dict[str, dict[str, int]] = {
@@ -19,11 +21,14 @@ SHAPES: dict[str, dict[str, int]] = {
     "tiny": {"vocab_size": 120, "d_model": 16, "d_ff": 32, "heads": 2, "layers": 1},
 }
 DEEP_ENCODER = (12, 1)  # layers of encoder and decoder
-# Parts of a network of ours, each with the layers of its shape, by family.
+# Parts of a network of ours, each with the layers of its shape, by family; latents of target
+# length have a source encoder of a layer less (Lee, Shu and Cho 2020) in place of the target's.
 STACKS = {
     "lanmt": ("prior", "target", "posterior", "decoder"),
     "refinement_nar": ("encoder", "decoder"),
 }
+TARGET_AXIS_STACKS = ("prior", "posterior", "decoder")
+REFINERS = ("score", "energy")  # networks of a strategy of the same name, with as many layers
 DEFAULT_FAMILY = "lanmt"
 SPECIAL_TOKENS = {
     "pad_token": "<pad>",
@@ -35,31 +40,41 @@ SPECIAL_TOKENS = {
 
 
 def write_random_networks(
-    shape: str, folder: Path, seed: int, family: str = DEFAULT_FAMILY
+    shape: str,
+    folder: Path,
+    seed: int,
+    family: str = DEFAULT_FAMILY,
+    axes: Sequence[str] = ("source",),
+    refiners: Sequence[str] = (),
 ) -> dict[str, str]:
-    """Write `ours`, `teacher` and `teacher 12-1` with their tokenizer into a folder.
+    """Write ours, `teacher` and `teacher 12-1` with their tokenizer into a folder.
 
     Args:
         shape: "base" or "tiny".
         folder: To write into.
         seed: Of the weights.
         family: Of ours, such as "lanmt".
+        axes: Of the latents of ours, each for one network of `OUR_NETWORKS`; for "lanmt".
+        refiners: Of `REFINERS`, those that ours have; for "lanmt".
 
     Returns:
         The folder of each.
 
     Raises:
-        ValueError: If there is no such shape or family.
+        ValueError: If there is no such shape, family or axis.
     """
     if family not in model_types():
         raise ValueError(f"`--family` must be one of {', '.join(model_types())}; got {family!r}.")
     if shape not in SHAPES:
         raise ValueError(f"`--random-init` must be one of {', '.join(SHAPES)}; got {shape!r}.")
+    for axis in axes:
+        if axis not in OUR_NETWORKS:
+            raise ValueError(f"`--latent-axis` must be of {', '.join(OUR_NETWORKS)}; got {axis!r}.")
     sizes = SHAPES[shape]
     layers = sizes["layers"]
     torch.manual_seed(seed)
     networks: dict[str, Any] = {
-        "ours": _ours(sizes, family),
+        **{OUR_NETWORKS[axis]: _ours(sizes, family, axis, refiners) for axis in axes},
         "teacher": _teacher(sizes, layers, layers),
         "teacher 12-1": _teacher(sizes, *DEEP_ENCODER),
     }
@@ -70,7 +85,12 @@ def write_random_networks(
     return {name: str(folder / name) for name in networks}
 
 
-def _ours(sizes: dict[str, int], family: str) -> Any:
+def _ours(sizes: dict[str, int], family: str, axis: str, refiners: Sequence[str]) -> Any:
+    stacks = (*STACKS[family], *refiners)
+    options: dict[str, Any] = {}
+    if axis == "target":
+        stacks = (*TARGET_AXIS_STACKS, *refiners)
+        options = {"latent_axis": axis, "num_source_layers": max(1, sizes["layers"] - 1)}
     config_class, model_class = {c.model_type: (c, m) for c, m in MODEL_CLASSES.items()}[family]
     return model_class(
         config_class(
@@ -78,7 +98,8 @@ def _ours(sizes: dict[str, int], family: str) -> Any:
             d_model=sizes["d_model"],
             d_ff=sizes["d_ff"],
             num_attention_heads=sizes["heads"],
-            **{f"num_{stack}_layers": sizes["layers"] for stack in STACKS[family]},
+            **{f"num_{stack}_layers": sizes["layers"] for stack in stacks},
+            **options,
         )
     )
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from hf_nar.evaluation.benchmark import MODEL, TEXT, Cell, LargestBatch, Overtaking, Ratio, Row
+from hf_nar.evaluation.benchmark_steps import Step
 from hf_nar.evaluation.engines import Engine
 from hf_nar.evaluation.quality import CorpusScores
 
@@ -86,15 +87,36 @@ def _ratio_lines(ratios: Sequence[Ratio], where: str) -> list[str]:
     return ["", f"times faster than each engine, text to text, {where}", *_grid(factors)]
 
 
+def step_lines(steps: Sequence[Step], cell: Cell, hardware: str) -> list[str]:
+    """Return a table of what one iteration costs; none where nothing differs in iterations."""
+    if not steps:
+        return []
+    width = max(len(step.more) for step in steps)
+    where = f"{_cell_name(cell.batch_size, cell.length)}, {hardware}"
+    lines = [
+        "",
+        f"one iteration, model alone, {where}",
+        f"{'of':{width}}  {'ms':>8}  {'of the first':>12}  measured against",
+    ]
+    for step in steps:
+        share = "-" if step.of_first is None else f"{step.of_first:.2f}"
+        lines.append(f"{step.more:{width}}  {step.step_ms:8.2f}  {share:>12}  {step.fewer}")
+    return lines
+
+
 def _grid(values: Mapping[tuple[str, str], str]) -> list[str]:
-    """Return a table: an engine a line, a system of ours a column."""
-    engines = list(dict.fromkeys(engine for engine, _ in values))
-    ours = list(dict.fromkeys(name for _, name in values))
-    width = max(map(len, engines))
-    lines = ["  ".join([f"{'engine':{width}}", *ours])]
-    for engine in engines:
-        cells = [f"{values[engine, name]:>{len(name)}}" for name in ours]
-        lines.append("  ".join([f"{engine:{width}}", *cells]))
+    """Return a table: an engine a line, a system of ours a column; if these are more, turned."""
+    lines_of = list(dict.fromkeys(engine for engine, _ in values))
+    columns = list(dict.fromkeys(name for _, name in values))
+    corner = "engine"
+    if len(columns) > len(lines_of):
+        values = {(name, engine): value for (engine, name), value in values.items()}
+        lines_of, columns, corner = columns, lines_of, "system"
+    width = max(map(len, lines_of))
+    lines = ["  ".join([f"{corner:{width}}", *columns])]
+    for first in lines_of:
+        cells = [f"{values[first, name]:>{len(name)}}" for name in columns]
+        lines.append("  ".join([f"{first:{width}}", *cells]))
     return lines
 
 

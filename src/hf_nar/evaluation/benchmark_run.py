@@ -28,6 +28,7 @@ from hf_nar.evaluation.benchmark import (
 )
 from hf_nar.evaluation.benchmark_memory import process_peak_mb, resident_mb
 from hf_nar.evaluation.benchmark_networks import random_texts
+from hf_nar.evaluation.benchmark_steps import Step, steps_of
 from hf_nar.evaluation.engines import Engine
 
 MAX = 0  # stands for the largest batch that fits
@@ -86,9 +87,10 @@ class Benchmark:
         texts: Where batches come from.
         effort: Of each cell.
         limits: Of the largest batch.
-        on_cell: Called after each cell with its rows and ratios.
-        rows: What was measured so far, as `ratios` and `largest`.
+        on_cell: Called after each cell with its rows, ratios and costs of iterations.
+        rows: What was measured so far, as `ratios`, `steps` and `largest`.
         ratios: Ours against the other engines.
+        steps: What an iteration of each strategy costs.
         largest: The largest batch for each length for which it was asked.
     """
 
@@ -96,9 +98,10 @@ class Benchmark:
     texts: TextSource
     effort: Effort
     limits: Limits
-    on_cell: Callable[[Cell, list[Row], list[Ratio]], None]
+    on_cell: Callable[[Cell, list[Row], list[Ratio], list[Step]], None]
     rows: list[Row] = field(default_factory=list)
     ratios: list[Ratio] = field(default_factory=list)
+    steps: list[Step] = field(default_factory=list)
     largest: dict[int | None, LargestBatch] = field(default_factory=dict)
 
     def run(self, batch_sizes: Sequence[int], lengths: Sequence[int | None]) -> None:
@@ -127,7 +130,9 @@ class Benchmark:
         ratios = ratios_of(self.systems, cell, timings)
         self.rows += rows
         self.ratios += ratios
-        self.on_cell(cell, rows, ratios)
+        steps = steps_of(self.systems, cell, timings)
+        self.steps += steps
+        self.on_cell(cell, rows, ratios, steps)
 
     def _largest_batch(self, length: int | None, start: int) -> LargestBatch:
         on_gpu = self.systems[0].device.type == "cuda"

@@ -10,8 +10,16 @@ from typing import Any
 import torch
 
 from hf_nar.evaluation.engine_torch import OurSystem, TransformersSystem
-from hf_nar.evaluation.engines import CTRANSLATE2, OURS, TRANSFORMERS, Engine, SystemSpec
+from hf_nar.evaluation.engines import (
+    CTRANSLATE2,
+    OUR_NETWORKS,
+    OURS,
+    TRANSFORMERS,
+    Engine,
+    SystemSpec,
+)
 from hf_nar.inference import Translator
+from hf_nar.packing import pack_weights
 from hf_nar.teacher import Teacher
 
 
@@ -20,7 +28,8 @@ class SystemLoader:
     """Where the networks are and how they run.
 
     Args:
-        networks: Folder or Hub id of each of "ours", "teacher" and "teacher 12-1" there is.
+        networks: Folder or Hub id of each of `OUR_NETWORKS`, "teacher" and "teacher 12-1" there
+            is.
         converted: Folder for what CTranslate2 converts.
         device: Where all run.
         dtype: Of ours and of transformers; None takes float32 on a CPU and the saved one on a GPU.
@@ -32,16 +41,30 @@ class SystemLoader:
     device: torch.device
     dtype: str | None
     threads: int
-    _translator: Translator | None = field(default=None, init=False)
+    _translators: dict[tuple[str, bool], Translator] = field(default_factory=dict, init=False)
     _teachers: dict[str, Teacher] = field(default_factory=dict, init=False)
 
-    def translator(self) -> Translator:
-        """Return ours with its tokenizer."""
-        if self._translator is None:
-            self._translator = Translator.from_pretrained(
-                self.networks["ours"], device=self.device, dtype=self.dtype
+    @property
+    def our_networks(self) -> list[str]:
+        """Names of those of ours there are; at least one."""
+        return [name for name in OUR_NETWORKS.values() if name in self.networks]
+
+    def translator(self, network: str | None = None, packed: bool = False) -> Translator:
+        """Return one of ours with its tokenizer.
+
+        Args:
+            network: Of `our_networks`; None takes the first.
+            packed: Whether its weights are packed.
+        """
+        key = (network or self.our_networks[0], packed)
+        if key not in self._translators:
+            translator = Translator.from_pretrained(
+                self.networks[key[0]], device=self.device, dtype=self.dtype
             )
-        return self._translator
+            if packed:
+                pack_weights(translator.model)
+            self._translators[key] = translator
+        return self._translators[key]
 
     def teacher(self, network: str) -> Teacher:
         """Return a teacher in transformers."""
@@ -66,7 +89,7 @@ class SystemLoader:
             OSError: If a network cannot be loaded.
         """
         if spec.engine == OURS:
-            translator = self.translator()
+            translator = self.translator(spec.network, spec.decoding.get("packed", False))
             name = self.networks[spec.network]
             return OurSystem(spec, translator.model, translator.tokenizer, name)
         if spec.engine == TRANSFORMERS:

@@ -65,9 +65,8 @@ class TorchSystem:
 
 
 class OurSystem(TorchSystem):
-    """A model of this package with one number of refinement iterations."""
+    """A model of this package with one strategy and number of refinement iterations."""
 
-    @torch.inference_mode()
     def run(self, tokens: dict[str, Tensor], length: int | None) -> list[list[int]]:
         """Translate a batch; with a fixed length every iteration is run in full."""
         decoding = self.spec.decoding
@@ -79,7 +78,9 @@ class OurSystem(TorchSystem):
             lengths = torch.full((len(tokens["input_ids"]),), length, device=self.device)
             knobs |= {"target_lengths": lengths, "max_length": length}
             knobs |= {"stop_early": False, "collapse_repeats": False, "length_beam": 1}
-        rows: list[list[int]] = self.model.generate(**tokens, **knobs).tolist()
+        takes_gradients = decoding["refinement"] == "energy"
+        with torch.no_grad() if takes_gradients else torch.inference_mode():
+            rows: list[list[int]] = self.model.generate(**tokens, **knobs).tolist()
         return rows if length is not None else _until_end(rows, self.tokenizer)
 
 

@@ -9,6 +9,10 @@ from typing import Any, Protocol
 import torch
 
 OURS, TRANSFORMERS, CTRANSLATE2 = "hf_nar", "transformers", "ctranslate2"
+# With latents of source length, or of the only model; and with latents of target length.
+OUR_NETWORKS = {"source": "ours", "target": "ours target"}
+PLAIN, PACKED = "plain", "packed"  # how our weights are laid out; see `pack_weights`
+NO_REFINEMENT = "none"  # the strategy that is any other one with 0 iterations
 BEAMS = {1: "greedy", 4: "beam 4"}
 SHALLOW = "12-1"  # encoder and decoder layers of the teacher with a deep encoder
 GROUPS = ("default", "all", "ours", TRANSFORMERS, CTRANSLATE2)
@@ -22,9 +26,9 @@ class SystemSpec:
         name: Stable and readable, such as "CTranslate2 int8 greedy".
         engine: `OURS`, `TRANSFORMERS` or `CTRANSLATE2`.
         precision: Of the weights, such as "float32" or "int8".
-        decoding: `iterations` and `refinement` of ours; `num_beams`, and `static_cache` where the
-            teacher is compiled.
-        network: "ours", "teacher" or "teacher 12-1".
+        decoding: `iterations` and `refinement` of ours, and `packed` where `pack_weights` was
+            called; `num_beams`, and `static_cache` where the teacher is compiled.
+        network: One of `OUR_NETWORKS`, "teacher" or "teacher 12-1".
         on_by_default: Whether the group "default" has it.
     """
 
@@ -79,7 +83,7 @@ class Engine(Protocol):
 def list_systems(
     model: Any, iterations: Sequence[int], device: torch.device, with_shallow: bool
 ) -> list[SystemSpec]:
-    """Return every system there is.
+    """Return every system there is, of ours those with plain weights and all strategies.
 
     Args:
         model: A model of this package; it names its strategies.
@@ -89,8 +93,66 @@ def list_systems(
         with_shallow: Whether there is a teacher with 12 encoder layers and 1 decoder layer.
     """
     dtype = str(model.dtype).removeprefix("torch.")
-    specs = [_our_spec(model, name, n, dtype) for name in model.refinements for n in iterations]
-    specs += [
+    names = pick_refinements(model, None)
+    ours = list_ours(model, OUR_NETWORKS["source"], names, iterations, PLAIN)
+    return ours + list_teachers(dtype, device, with_shallow)
+
+
+def pick_refinements(model: Any, asked: Sequence[str] | None) -> list[str]:
+    """Return the strategies to measure.
+
+    Args:
+        model: A model of this package.
+        asked: Names; None takes all that the model has the networks for and that refine.
+
+    Raises:
+        ValueError: If there is no such strategy, or the model lacks its network.
+    """
+    refiners = getattr(model, "refiners", {})
+    can_run = [
+        name
+        for name, strategy in model.refinements.items()
+        if getattr(strategy, "refiner", None) in (None, *refiners)
+    ]
+    if asked is None:
+        return [name for name in can_run if name != NO_REFINEMENT]
+    for name in asked:
+        if name not in can_run:
+            lacks = name in model.refinements
+            raise ValueError(
+                f"`--refinement` must name strategies of the model, {', '.join(can_run)}; got "
+                f"{name!r}" + (", for which it has no network." if lacks else ".")
+            )
+    return list(asked)
+
+
+def list_ours(
+    model: Any, network: str, refinements: Sequence[str], iterations: Sequence[int], weights: str
+) -> list[SystemSpec]:
+    """Return the systems of one network of ours.
+
+    Without iterations all strategies are the same: only the first of them has such a system.
+
+    Args:
+        model: It.
+        network: Its name, of `OUR_NETWORKS`.
+        refinements: Strategies, of those it has the networks for.
+        iterations: Refinement iterations.
+        weights: `PLAIN` or `PACKED`.
+    """
+    pairs = [(name, count) for name in refinements for count in iterations]
+    drafts = [(name, count) for name, count in pairs if not count or name == NO_REFINEMENT]
+    left_out = drafts[1:]
+    return [
+        _our_spec(model, network, name, count, weights)
+        for name, count in pairs
+        if (name, count) not in left_out
+    ]
+
+
+def list_teachers(dtype: str, device: torch.device, with_shallow: bool) -> list[SystemSpec]:
+    """Return the systems of an autoregressive teacher; arguments as in `list_systems`."""
+    specs = [
         SystemSpec(f"transformers {beam}", TRANSFORMERS, dtype, {"num_beams": count})
         for count, beam in BEAMS.items()
     ]
@@ -121,13 +183,20 @@ def list_systems(
     return specs
 
 
-def _our_spec(model: Any, refinement: str, iterations: int, dtype: str) -> SystemSpec:
+def _our_spec(
+    model: Any, network: str, refinement: str, iterations: int, weights: str
+) -> SystemSpec:
     family = type(model).__name__.removesuffix("ForConditionalGeneration")
+    axis = " with target latents" if network == OUR_NETWORKS["target"] else ""
     is_first = refinement == next(iter(model.refinements))
     strategy = "" if is_first else f", {refinement.replace('_', ' ')}"
-    count = f"{iterations} iteration{'' if iterations == 1 else 's'}"
-    decoding = {"iterations": iterations, "refinement": refinement}
-    return SystemSpec(f"{family}{strategy}, {count}", OURS, dtype, decoding, "ours")
+    count = f", {iterations} iteration{'' if iterations == 1 else 's'}"
+    layout = "" if weights == PLAIN else f", {weights}"
+    decoding: dict[str, Any] = {"iterations": iterations, "refinement": refinement}
+    if weights == PACKED:
+        decoding["packed"] = True
+    dtype = str(model.dtype).removeprefix("torch.")
+    return SystemSpec(f"{family}{axis}{strategy}{count}{layout}", OURS, dtype, decoding, network)
 
 
 def select_systems(specs: Sequence[SystemSpec], names: str) -> list[SystemSpec]:
@@ -154,8 +223,8 @@ def select_systems(specs: Sequence[SystemSpec], names: str) -> list[SystemSpec]:
     parts = [part.strip() for part in names.split(",")]
     chosen: list[SystemSpec] = []
     while parts:
-        size = 2 if ", ".join(parts[:2]) in known else 1
-        size = 3 if ", ".join(parts[:3]) in known else size
+        fitting = [n for n in range(1, len(parts) + 1) if ", ".join(parts[:n]) in known]
+        size = max(fitting, default=1)
         name = ", ".join(parts[:size])
         if name not in known:
             raise ValueError(

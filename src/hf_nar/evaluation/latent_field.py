@@ -139,43 +139,30 @@ def measure_latent_field(
     """
     network: Any = translator.model
     refiners = list(getattr(network, "refiners", ()))
-    if not refiners:
-        raise ValueError(
-            f"The model must have a score or an energy network, but this "
-            f"{type(network).__name__} has none. Train one with `stage: refiner`; `hf-nar "
-            f"landscape` needs none."
-        )
-    if iterations < 1:
-        raise ValueError(f"`iterations` must be at least 1, got {iterations}. There is no path.")
-    if resolution < 2:
-        raise ValueError(
-            f"`resolution` must be at least 2, got {resolution}. Use 41 for a smooth picture."
-        )
+    _check(type(network).__name__, refiners, iterations, resolution)
     sentence = LatentSentence(translator, source)
     paths = {name: _path(sentence, name, iterations) for name in ("delta_posterior", *refiners)}
-    view = _view(sentence, paths["delta_posterior"], position)
-    stacks = {
-        name: view.vectors(torch.stack([p.latent for p in path])) for name, path in paths.items()
+    view = _view(paths["delta_posterior"], position)
+    vectors = {
+        name: view.vectors(torch.stack([point.latent for point in path]))
+        for name, path in paths.items()
     }
-    everything = torch.cat(list(stacks.values()))
+    everything = torch.cat(list(vectors.values()))
     plane = Plane.of_two_numbers() if view.size == 2 else Plane.through(everything)
     places = plane.coordinates(everything)
-    columns, rows = (_ticks(places, axis, resolution) for axis in (0, 1))
+    columns, rows = (
+        torch.linspace(*grid_range(places, axis), resolution, dtype=torch.float64)
+        for axis in (0, 1)
+    )
     arrow_x, arrow_y = (_arrow_ticks(ticks) for ticks in (columns, rows))
     grid = view.latents(plane.at(grid_places(columns, rows)))
     arrows = view.latents(plane.at(grid_places(arrow_x, arrow_y)))
     fields = []
     for name in refiners:
         steps = view.vectors(_steps(sentence, name, arrows)) @ plane.axes.T
-        energy = _energies(sentence, grid) if name == "energy" else None
-        fields.append(
-            RefinerField(
-                name,
-                _table(steps[:, 0], ARROWS),
-                _table(steps[:, 1], ARROWS),
-                None if energy is None else _table(energy, resolution),
-            )
-        )
+        steps_x, steps_y = (_table(steps[:, axis], ARROWS) for axis in (0, 1))
+        energy = _table(_energies(sentence, grid), resolution) if name == "energy" else None
+        fields.append(RefinerField(name, steps_x, steps_y, energy))
     return LatentField(
         source=source,
         source_tokens=sentence.tokens(sentence.source_ids[0]),
@@ -192,10 +179,25 @@ def measure_latent_field(
         arrow_y=rounded(arrow_y.tolist()),
         fields=fields,
         paths=[
-            FieldPath(name, _points(sentence, path, stacks[name], plane))
+            FieldPath(name, _points(sentence, path, vectors[name], plane))
             for name, path in paths.items()
         ],
     )
+
+
+def _check(network: str, refiners: Sequence[str], iterations: int, resolution: int) -> None:
+    """Refuse what has no field."""
+    if not refiners:
+        raise ValueError(
+            f"The model must have a score or an energy network, but this {network} has none. "
+            f"Train one with `stage: refiner`; `hf-nar landscape` needs none."
+        )
+    if iterations < 1:
+        raise ValueError(f"`iterations` must be at least 1, got {iterations}. There is no path.")
+    if resolution < 2:
+        raise ValueError(
+            f"`resolution` must be at least 2, got {resolution}. Use 41 for a smooth picture."
+        )
 
 
 def _path(sentence: LatentSentence, refinement: str, iterations: int) -> list[PathPoint]:
@@ -236,13 +238,14 @@ class _View:
     def latents(self, vectors: Tensor) -> Tensor:
         """Return latents `[count, latent_len, latent_dim]` with these vectors in their place."""
         if self.index is None:
-            return vectors.unflatten(1, self.rest.shape)
+            together: Tensor = vectors.unflatten(1, self.rest.shape)
+            return together
         latents = self.rest.double().cpu().repeat(len(vectors), 1, 1)
         latents[:, self.index] = vectors
         return latents
 
 
-def _view(sentence: LatentSentence, path: Sequence[PathPoint], position: int | None) -> _View:
+def _view(path: Sequence[PathPoint], position: int | None) -> _View:
     """Return what is looked at; see `measure_latent_field`."""
     start, end = path[0].latent, path[-1].latent
     length, dim = start.shape
@@ -260,10 +263,6 @@ def _view(sentence: LatentSentence, path: Sequence[PathPoint], position: int | N
             "Leave out `position`, or take a longer sentence."
         )
     return view
-
-
-def _ticks(places: Tensor, axis: int, resolution: int) -> Tensor:
-    return torch.linspace(*grid_range(places, axis), resolution, dtype=torch.float64)
 
 
 def _arrow_ticks(ticks: Tensor) -> Tensor:
@@ -304,7 +303,8 @@ def _log_probabilities(sentence: LatentSentence, latents: Tensor) -> Tensor:
         own_scores(draft_from_latent(sentence.network, source, latent, limit))
         for source, latent in sentence.batches(latents)
     ]
-    return torch.cat(scores).masked_fill(torch.cat(scores).isneginf(), 0.0)
+    found = torch.cat(scores)
+    return found.masked_fill(found.isneginf(), 0.0)
 
 
 def _points(
@@ -315,10 +315,11 @@ def _points(
     distances = (vectors - plane.at(places)).norm(dim=-1)
     scores = _log_probabilities(sentence, torch.stack([point.latent for point in path]))
     numbers = torch.cat([places, distances[:, None], scores.double().cpu()[:, None]], dim=1)
-    return [
-        FieldPoint(point.label, *rounded(row), point.draft)
-        for point, row in zip(path, numbers.tolist(), strict=True)
-    ]
+    points = []
+    for point, row in zip(path, numbers.tolist(), strict=True):
+        x, y, distance, score = rounded(row)
+        points.append(FieldPoint(point.label, x, y, distance, score, point.draft))
+    return points
 
 
 def _table(values: Tensor, width: int) -> list[list[float]]:

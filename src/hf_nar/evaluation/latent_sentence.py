@@ -44,12 +44,13 @@ class LatentSentence:
 
     def __init__(self, translator: Translator, text: str, target_length: int | None = None) -> None:
         self.translator = translator
-        self.network: Any = translator.model
+        network: Any = translator.model
+        self.network = network
         self.source_ids = self.token_ids(text, "source", translator.max_source_tokens)
-        options = {"extra_length": self.network.resolve_knobs({}).extra_length}
-        if target_length is not None and getattr(self.network, "has_target_latents", False):
+        options: dict[str, Any] = {"extra_length": network.resolve_knobs({}).extra_length}
+        if target_length is not None and getattr(network, "has_target_latents", False):
             options["target_lengths"] = self.source_ids.new_tensor([target_length])
-        self.source = self.network.encode(self.source_ids, **options)
+        self.source = network.encode(self.source_ids, **options)
 
     def token_ids(self, text: str, name: str, limit: int) -> Tensor:
         """Return token ids with the end token, `[1, length]`.

@@ -110,10 +110,10 @@ def measure_latent_space(
     )
     grid = pair.log_likelihood(plane.at(grid_places(columns, rows))).view(resolution, resolution)
     numbers = torch.cat([places, distances[:, None], likelihoods[:, None]], dim=1)
-    points = [
-        LatentPoint(point.label, *rounded(row), point.draft)
-        for point, row in zip(path, numbers.tolist(), strict=True)
-    ]
+    points = []
+    for point, row in zip(path, numbers.tolist(), strict=True):
+        x, y, distance, value = rounded(row)
+        points.append(LatentPoint(point.label, x, y, distance, value, point.draft))
     return LatentSpace(
         source=source,
         target=target,

@@ -12,6 +12,7 @@ from matplotlib.contour import ContourSet
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
+from hf_nar.evaluation.settings import REFINEMENT_NAMES
 from hf_nar.evaluation.traces import WORD_START
 from hf_nar.plots import latent_map, style
 from hf_nar.plots.latent_map import MapPoint, Ticks, minus
@@ -23,7 +24,6 @@ GAP = 26.0  # between maps, in points
 NAME, BAR = 18.0, 46.0  # room above a map and, for its colour bar, below, in points
 LONGEST_ARROW = 1.3  # in steps of the arrows' grid
 DELTA = "delta_posterior"
-NAMES = {DELTA: "delta"}
 COLOURS = {"energy": latent_map.GREENS}
 
 
@@ -124,7 +124,11 @@ def _add_bar(figure: Figure, axes: Axes, filled: ContourSet, refiner: str) -> No
     bar_axes = figure.add_axes((place.x0, bottom, place.width, 8 / total))
     bar = figure.colorbar(filled, cax=bar_axes, orientation="horizontal")
     bar.outline.set_visible(False)
-    name = "energy" if refiner == "energy" else "log probability of the best draft's words"
+    name = (
+        "energy, the higher the better"
+        if refiner == "energy"
+        else "log probability of the best draft's words"
+    )
     bar.set_label(name, color=style.GREY)
     bar.ax.xaxis.set_major_locator(MaxNLocator(5))
     bar.ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: minus(f"{value:g}")))
@@ -139,9 +143,12 @@ def _draw_arrows(axes: Axes, found: _Map, arrows: Ticks, factor: float) -> None:
         angles="xy",
         scale_units="xy",
         scale=1 / factor,
-        color=style.GREY,
-        width=0.9,
-        units="dots",
+        color=style.INK,
+        width=1.1 / style.POINTS_PER_INCH,
+        units="inches",
+        headwidth=4.5,
+        headlength=5.5,
+        headaxislength=5.0,
         zorder=2,
     )
 
@@ -150,7 +157,7 @@ def _draw_paths(
     axes: Axes, paths: Mapping[str, Sequence[MapPoint]], refiner: str, section: Section
 ) -> None:
     drawn = {name: paths[name] for name in (DELTA, refiner) if name in paths}
-    if not drawn:
+    if refiner not in drawn:
         raise ValueError(
             f'"paths" in section "{section.name}" of {section.file} must hold that of the '
             f"{refiner} network. Measure again."
@@ -161,25 +168,28 @@ def _draw_paths(
         latent_map.draw_path(axes, points, colour)
         for point in points[1:]:
             latent_map.draw_point(axes, point, colour, marker)
-        labelled.append((NAMES.get(name, name), points[-1]))
+        labelled.append((REFINEMENT_NAMES.get(name, name), points[-1]))
     start = next(iter(drawn.values()))[0]
     latent_map.draw_point(axes, start, style.INK, "D")
     labelled.insert(0, (start.label, start))
     texts = [(f"{label}  {minus(f'{point.value:.2f}')}", point) for label, point in labelled]
-    latent_map.write_labels(axes, texts, list(drawn.values()))
+    latent_map.write_labels(axes, texts, list(drawn.values()), is_crowded=True)
 
 
 def _caption(section: Section, refiners: Sequence[str], factors: Sequence[float]) -> list[str]:
     where = section.get("latent_axis", str)
+    plane = (
+        ""
+        if section.get("is_exact", bool)
+        else f" The plane is that of the paths' two principal directions and holds "
+        f"{section.get('explained', float):.0%} of their spread."
+    )
     if section.content.get("position") is None:
-        shown = (
-            f"The plane is that of the paths' two principal directions and holds "
-            f"{section.get('explained', float):.0%} of their spread; all {where} positions move."
-        )
+        shown = f"Shown are the latents of all {where} positions together."
     else:
         shown = (
-            f"Shown is the latent of {where} position {section.get('position', int)}. Arrows and "
-            f"shades are for all others at the prior mean, where the paths start."
+            f"Shown is the latent of {where} position {section.get('position', int)}; for arrows "
+            f"and shades all others stay at the prior mean, where the paths start."
         )
     scales = " and ".join(
         f"{factor:.2g} of the {name} network's"
@@ -189,19 +199,19 @@ def _caption(section: Section, refiners: Sequence[str], factors: Sequence[float]
     return [
         f"Source: {section.get('source', str)}",
         *drafts,
-        f"{shown} Arrows have {scales} steps' length, seen in the plane. Numbers at the points: "
-        f"mean log probability of the words of the best draft there.",
+        f"{shown}{plane} Arrows have {scales} steps' length, seen in the plane. Numbers at the "
+        f"points: mean log probability of the words of the best draft there.",
     ]
 
 
 def _drafts(section: Section) -> dict[str, str]:
     """Return the draft at the prior mean, and the last one of each path, as texts."""
-    found = {}
+    found: dict[str, str] = {}
     for row in section.rows("paths"):
         points = section.rows("points", row)
         name = section.get("refinement", str, row)
         found.setdefault("Prior mean", _text(section, points[0]))
-        found[f"{NAMES.get(name, name).capitalize()}, {points[-1]['label']}"] = _text(
+        found[f"{REFINEMENT_NAMES.get(name, name).capitalize()}, {points[-1]['label']}"] = _text(
             section, points[-1]
         )
     return found

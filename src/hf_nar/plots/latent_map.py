@@ -184,7 +184,7 @@ def write_labels(
     axes: Axes,
     labelled: Sequence[tuple[str, MapPoint]],
     lines: Sequence[Sequence[MapPoint]],
-    size: float = style.TEXT_SIZE,
+    is_crowded: bool = False,
 ) -> None:
     """Write names beside points, over as little as possible.
 
@@ -192,7 +192,8 @@ def write_labels(
         axes: The map.
         labelled: Texts and their points.
         lines: All that is drawn, as points that are joined.
-        size: Of the texts, in points.
+        is_crowded: Whether much is drawn behind them: then they stand on white, which is also much
+            smaller in a file than an outline.
     """
     places = [[place_of(axes, point) for point in line] for line in lines]
     anchors = [place_of(axes, point) for _, point in labelled]
@@ -200,7 +201,7 @@ def write_labels(
     to_points = style.POINTS_PER_INCH / axes.figure.dpi
     corners = place_labels(
         anchors,
-        [(style.text_width(text, size), size * 1.2) for text, _ in labelled],
+        [(style.text_width(text), style.TEXT_SIZE * 1.2) for text, _ in labelled],
         [
             *(around(*place, 5.0) for place in dict.fromkeys(p for line in places for p in line)),
             *(box for line in places for box in along(line)),
@@ -213,7 +214,7 @@ def write_labels(
             (point.x, point.y),
             xytext=(corner[0] - anchor[0], corner[1] - anchor[1] + 2),
             textcoords="offset points",
-            path_effects=style.outline(),
-            size=size,
+            path_effects=[] if is_crowded else style.outline(),
+            bbox={**style.BEHIND_TEXT, "alpha": 0.8} if is_crowded else None,
             zorder=5,
         )

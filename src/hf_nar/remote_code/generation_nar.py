@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, cast
 
@@ -146,6 +146,7 @@ class NARGenerationMixin(GenerationMixin):
     likely_lengths: Any
     infer_prior: Any
     latent_lengths: Any
+    prepare_to_refine: Any
     refinements: ClassVar[dict[str, type]] = {}
     source_inputs: ClassVar[tuple[str, ...]] = ("input_ids",)  # forms in which a source may come
 
@@ -226,6 +227,8 @@ class NARGenerationMixin(GenerationMixin):
         strategy = self.build_strategy(knobs)
         self._check_candidates(knobs, judge, generator, source_inputs)
         source = self.encode(**source_inputs, extra_length=knobs.extra_length)
+        if knobs.num_candidates > 1:
+            self.prepare_to_refine(knobs.refinement or next(iter(self.refinements)), source)
         if knobs.length_beam > 1:
             source = spread_over_lengths(self, source, knobs.length_beam)
         if knobs.num_latents > 1:
@@ -289,13 +292,15 @@ class NARGenerationMixin(GenerationMixin):
                 "`length_beam` must be 1 where `target_lengths` are given, as there is nothing to "
                 "choose from. Leave one of them out."
             )
-        if isinstance(generator, Sequence):
-            sentences = len(cast("Tensor", next(iter(source_inputs.values()))))
-            if len(generator) != sentences:
-                raise ValueError(
-                    f"`generator` must be one `torch.Generator`, or one for each of the "
-                    f"{sentences} sentences; got {len(generator)}."
-                )
+        if generator is None or isinstance(generator, torch.Generator):
+            return
+        sentences = len(cast("Tensor", next(iter(source_inputs.values()))))
+        given = list(generator) if isinstance(generator, list | tuple) else [generator]
+        if len(given) != sentences or not all(isinstance(g, torch.Generator) for g in given):
+            raise ValueError(
+                f"`generator` must be one `torch.Generator`, or one for each of the {sentences} "
+                f"sentences; got {generator!r}."
+            )
 
     def _collapsed(self, state: RefinementState) -> RefinementState:
         tokens, scores, mask = collapse_repeats(

@@ -55,8 +55,13 @@ class LatentReader(nn.Module):
         self.layers = CrossEncoder(config, num_layers)
         self.head = nn.Linear(config.d_model, output_dim)
 
-    def read_source(
-        self, latent_mask: Tensor, states: Tensor, source_mask: Tensor, is_aligned: bool
+    def context(
+        self,
+        latent_mask: Tensor,
+        states: Tensor,
+        source_mask: Tensor,
+        memory: tuple[KeysAndValues, ...],
+        is_aligned: bool,
     ) -> LatentContext:
         """Return what stays the same in all iterations.
 
@@ -64,6 +69,7 @@ class LatentReader(nn.Module):
             latent_mask: True on real latents, `[batch, latent_len]`.
             states: Source states, `[batch, source_len, d_model]`.
             source_mask: True on real source positions, `[batch, source_len]`.
+            memory: What `layers.project_memory` made of the states.
             is_aligned: Whether each latent belongs to a source position, whose state says what
                 stands there; a latent of a target position says itself where it is.
         """
@@ -72,7 +78,7 @@ class LatentReader(nn.Module):
             latent_mask,
             create_bidirectional_mask(self.config, queries, latent_mask),
             create_bidirectional_mask(self.config, queries, source_mask, states),
-            self.layers.project_memory(states),
+            memory,
             states if is_aligned else None,
         )
 
@@ -118,6 +124,11 @@ class EnergyNetwork(LatentReader):
         """
         of_each: Tensor = self.head(self.read(latent, context))[..., 0]
         return (of_each * context.latent_mask).sum(-1)
+
+    def freeze_constants(self) -> None:
+        """Take the parameters that only add a constant, and have no gradient, out of training."""
+        for parameter in (self.head.bias, self.layers.norm.bias):
+            parameter.requires_grad_(False)
 
     def gradient(self, latent: Tensor, context: LatentContext, differentiable: bool) -> Tensor:
         """Return dE/dz, 0 on padding, `[batch, latent_len, latent_dim]`.

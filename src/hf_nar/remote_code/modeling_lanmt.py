@@ -7,18 +7,16 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from dataclasses import dataclass
 from typing import Any, ClassVar, cast
 
 import torch
 from torch import Tensor, nn
 from transformers import initialization as init
-from transformers.utils.generic import ModelOutput
 
 from .configuration_lanmt import LaNMTConfig
 from .generation_nar import NARGenerationMixin
 from .latent_gaussian import DiagonalGaussian
-from .latent_refiners import LatentContext, LatentReader, build_refiners
+from .latent_refiners import EnergyNetwork, LatentContext, LatentReader, build_refiners
 from .layers_nar import CrossEncoder, Encoder, sinusoidal_positions
 from .length_predictor import LengthPredictor, LengthTransform
 from .losses_nar import (
@@ -29,58 +27,13 @@ from .losses_nar import (
     word_loss_sum,
 )
 from .modeling_nar import EncodedSource, NARPreTrainedModel
+from .output_lanmt import LaNMTOutput
 from .refinement_delta_posterior import DeltaPosterior
 from .refinement_energy import EnergyAscent
 from .refinement_none import PriorMean
 from .refinement_score import ScoreAscent
 from .refinement_state import real_positions
 from .refiner_training import lesson_terms, make_lesson
-
-
-@dataclass
-class LaNMTOutput(ModelOutput):
-    """What `LaNMTForConditionalGeneration.forward` returns.
-
-    Args:
-        loss: Word, KL and length term together, in nats for each target token, scalar.
-        logits: `[batch, target_len, vocab]`.
-        word_loss: Label-smoothed cross-entropy, in nats for each target token, scalar.
-        kl_loss: KL term with its budget, in nats for each latent, scalar.
-        kl: KL divergence without a budget, in nats for each latent, scalar.
-        consistency_loss: Divergence of the posterior under noise from that without, in nats for
-            each latent, scalar; only in training, and with a `consistency_weight`.
-        score_loss: Loss of the score network, for each latent, scalar; this and the following only
-            where refiners are trained, and each also as `energy_…`.
-        score_cosine: Cosine of its steps with the way that delta iterations go, scalar.
-        score_error: Squared error of its steps, for each latent, scalar.
-        length_loss: Cross-entropy of the length, in nats for each sentence, scalar.
-        length_logits: `[batch, 2 * max_length_offset + 1]`.
-        lengths: Target lengths of the logits, in tokens, `[batch]`.
-        prior_mean: `[batch, latent_len, latent_dim]`.
-        prior_std: `[batch, latent_len, latent_dim]`.
-        posterior_mean: `[batch, latent_len, latent_dim]`; only where labels were given.
-        posterior_std: `[batch, latent_len, latent_dim]`; only where labels were given.
-    """
-
-    loss: Tensor | None = None
-    logits: Tensor | None = None
-    word_loss: Tensor | None = None
-    kl_loss: Tensor | None = None
-    kl: Tensor | None = None
-    consistency_loss: Tensor | None = None
-    score_loss: Tensor | None = None
-    score_cosine: Tensor | None = None
-    score_error: Tensor | None = None
-    energy_loss: Tensor | None = None
-    energy_cosine: Tensor | None = None
-    energy_error: Tensor | None = None
-    length_loss: Tensor | None = None
-    length_logits: Tensor | None = None
-    lengths: Tensor | None = None
-    prior_mean: Tensor | None = None
-    prior_std: Tensor | None = None
-    posterior_mean: Tensor | None = None
-    posterior_std: Tensor | None = None
 
 
 class LaNMTForConditionalGeneration(NARGenerationMixin, NARPreTrainedModel):
@@ -150,6 +103,8 @@ class LaNMTForConditionalGeneration(NARGenerationMixin, NARPreTrainedModel):
         self.trains_refiners = True
         self.requires_grad_(False)
         self.refiners.requires_grad_(True)
+        if "energy" in self.refiners:
+            cast("EnergyNetwork", self.refiners["energy"]).freeze_constants()
         self.train(self.training)
 
     def train(self, mode: bool = True) -> LaNMTForConditionalGeneration:
@@ -216,8 +171,17 @@ class LaNMTForConditionalGeneration(NARGenerationMixin, NARPreTrainedModel):
     def memory_for(self, reader: str, source: EncodedSource) -> Any:
         """Return keys and values of the source for one part, made when it first reads."""
         if reader not in source.memories:
-            source.memories[reader] = getattr(self, reader).project_memory(source.states)
+            part: Any = self.refiners
+            stack = part[reader].layers if reader in part else getattr(self, reader)
+            source.memories[reader] = stack.project_memory(source.states)
         return source.memories[reader]
+
+    def prepare_to_refine(self, refinement: str, source: EncodedSource) -> None:
+        """Make the keys and values that a strategy will read, before the source is repeated."""
+        if refinement in self.refiners:
+            self.memory_for(refinement, source)
+        elif refinement == "delta_posterior" and self.has_target_latents:
+            self.memory_for("posterior", source)
 
     def infer_prior(self, source: EncodedSource) -> DiagonalGaussian:
         """Return p(z|x), one latent for each source or target position."""
@@ -297,8 +261,9 @@ class LaNMTForConditionalGeneration(NARGenerationMixin, NARPreTrainedModel):
             )
         network: Any = self.refiners[refiner]
         latent_mask = self.latent_mask(target_mask, source)
-        context: LatentContext = network.read_source(
-            latent_mask, source.states, source.mask, is_aligned=not self.has_target_latents
+        memory = self.memory_for(refiner, source)
+        context: LatentContext = network.context(
+            latent_mask, source.states, source.mask, memory, not self.has_target_latents
         )
         return context
 
@@ -403,7 +368,7 @@ class LaNMTForConditionalGeneration(NARGenerationMixin, NARPreTrainedModel):
             input_ids: `[batch, source_len]`.
             attention_mask: 1 or True on real source tokens, `[batch, source_len]`.
             labels: Target ids with the end token, -100 on padding, `[batch, target_len]`.
-            kl_budget: Nats of each source position that are not penalised; None takes the
+            kl_budget: Nats of each latent that are not penalised; None takes the
                 config's.
             return_dict: False returns a tuple.
 
@@ -414,7 +379,12 @@ class LaNMTForConditionalGeneration(NARGenerationMixin, NARPreTrainedModel):
         Raises:
             ValueError: If the source or the labels are longer than the model was made for.
         """
-        lengths = None if labels is None else self._label_lengths(labels)
+        lengths = None
+        if labels is not None:
+            self._check_labels(labels)
+            lengths = (labels != IGNORED_LABEL).sum(-1)
+            if self.has_target_latents or self.trains_refiners:
+                labels = labels[:, : max(1, int(lengths.max()))]  # no wider than lengths say
         use_dict = self.config.return_dict if return_dict is None else return_dict
         if self.trains_refiners and labels is not None:
             output = self._refiner_losses(input_ids, attention_mask, labels != IGNORED_LABEL)
@@ -485,11 +455,6 @@ class LaNMTForConditionalGeneration(NARGenerationMixin, NARPreTrainedModel):
             terms |= lesson_terms(name, step, lesson, context.latent_mask)
         loss = torch.stack([terms[f"{name}_loss"] for name in self.refiners]).sum()
         return LaNMTOutput(loss=loss, **{name: value.detach() for name, value in terms.items()})
-
-    def _label_lengths(self, labels: Tensor) -> Tensor:
-        """Return the target lengths of labels, `[batch]`; a row of padding only keeps one."""
-        self._check_labels(labels)
-        return (labels != IGNORED_LABEL).sum(-1)
 
     def _posterior_of_labels(
         self, output: LaNMTOutput, tokens: Tensor, target_mask: Tensor, source: EncodedSource

@@ -182,6 +182,9 @@ class NARPreTrainedModel(PreTrainedModel):
                 f"(`max_target_length`). Drop or split such pairs."
             )
 
+    def prepare_to_refine(self, refinement: str, source: Any) -> None:
+        """Make what a strategy will read for each sentence, before candidates repeat these."""
+
     def first_length_logits(self, source: Any) -> Tensor:
         """Return logits over length classes before any draft, `[batch, classes]`."""
         raise NotImplementedError(f"{type(self).__name__} must predict lengths.")

@@ -47,7 +47,7 @@ def make_lesson(
             it. 0 starts at the prior mean.
     """
     prior = network.infer_prior(source)
-    scale = noise * torch.rand(len(target_mask), 1, 1, device=target_mask.device)
+    scale = noise * prior.mean.new_empty(len(target_mask), 1, 1).uniform_()
     start = prior.mean + scale * prior.std * torch.randn_like(prior.mean)
     latent, lengths = start, target_mask.sum(-1)
     for _ in range(iterations):

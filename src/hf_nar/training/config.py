@@ -22,7 +22,7 @@ class NARTrainingArguments(Seq2SeqTrainingArguments):
     )
     kl_budget: float | None = field(
         default=None,
-        metadata={"help": "Free KL nats of each source position at the start; None: the model's."},
+        metadata={"help": "Free KL nats of each latent at the start; None: the model's."},
     )
     kl_budget_hold: float = field(
         default=0.5, metadata={"help": "Share of the run before the budget falls to 0."}

@@ -82,8 +82,11 @@ def _build_ours(recipe: Recipe, tokenizer: PreTrainedTokenizerFast) -> PreTraine
     config = _build_config(recipe, config_class, vocabulary)
     _check_source(recipe, getattr(config, "vision_config", None) is not None)
     _check_lengths(recipe, config.max_position_embeddings, config.max_target_length)
+    _check_stage(recipe, config)
     model: Any = model_class(config)
     knobs = model.generation_config
+    if recipe.stage == "refiner":  # validated by what is trained
+        knobs.refinement = next(iter(model.refiners))
     check_types(recipe.generation, knobs.to_dict(), "generation.")
     unused = knobs.update(**recipe.generation)
     check_keys(list(unused), list(knobs.to_dict()), "generation.")
@@ -124,6 +127,17 @@ def _build_config(recipe: Recipe, config_class: Any, vocabulary: dict[str, Any])
     check_keys(list(recipe.model), list(known), "model.")
     check_types(recipe.model, known, "model.")
     return config_class(**vocabulary, **recipe.model)
+
+
+def _check_stage(recipe: Recipe, config: Any) -> None:
+    """Check that a recipe trains what its network has."""
+    layers = [getattr(config, f"num_{name}_layers", 0) for name in ("score", "energy")]
+    if (recipe.stage == "refiner") != any(layers):
+        raise ValueError(
+            f"`stage: refiner` trains score and energy networks, and nothing else does, so "
+            f"`model.num_score_layers` or `model.num_energy_layers` must be set in it, and in no "
+            f"other stage; got {layers[0]} and {layers[1]} with `stage: {recipe.stage}`."
+        )
 
 
 def _check_source(recipe: Recipe, takes_images: bool) -> None:

@@ -101,6 +101,9 @@ class VisionRecipe:
     frozen: bool = False
 
 
+STAGES = ("model", "refiner")
+
+
 @dataclass(frozen=True)
 class Recipe:
     """A run.
@@ -138,6 +141,8 @@ class Recipe:
     def __post_init__(self) -> None:
         if self.data.source == "text" and self.vision != VisionRecipe():
             raise ValueError("`vision` must be left out where `data.source` is text. Remove it.")
+        if self.stage not in STAGES:
+            raise ValueError(f"`stage` must be one of {', '.join(STAGES)}; got {self.stage!r}.")
         if self.stage == "refiner" and (self.family != "lanmt" or not self.init_from):
             raise ValueError(
                 f"`stage: refiner` must have `family: lanmt` and, in `init_from`, the model that "

@@ -160,6 +160,11 @@ class NARTrainer(Seq2SeqTrainer):
     def _check_schedules(self) -> None:
         """Refuse what belongs to another family."""
         model: Any = self.model
+        if getattr(model, "trains_refiners", False) and self.args.kl_budget is not None:
+            raise ValueError(
+                f"`kl_budget` has no meaning where refiners are trained; got "
+                f"{self.args.kl_budget}. Leave it out."
+            )
         for option, is_set, field in (
             ("kl_budget", self.args.kl_budget is not None, "kl_budget"),
             ("corruption_hold", self.args.corruption_hold != 1, "corruption_rates"),

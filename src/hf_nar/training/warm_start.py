@@ -2,17 +2,38 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
 from torch import Tensor
-from transformers import PreTrainedModel
+from transformers import AutoConfig, PreTrainedModel
 
 # What a network with target-length latents has in another form than one with source-length latents.
 OWN_PARTS = ("prior.", "prior_head.", "posterior.", "posterior_head.", "length_predictor.")
+# What may differ between a model and the one that refiners are trained on.
+FREE_FIELDS = (
+    "num_score_layers",
+    "num_energy_layers",
+    "refiner_iterations",
+    "refiner_noise",
+    "dropout",
+    "activation_dropout",
+    "attention_dropout",
+    "label_smoothing",
+    "posterior_noise",
+    "consistency_weight",
+    "kl_budget",
+    "dtype",
+    "architectures",
+    "transformers_version",
+    "use_cache",
+)
 
 
-def starting_weights(model: PreTrainedModel, saved: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def starting_weights(
+    model: PreTrainedModel, saved: Mapping[str, Tensor], stage: str = "model"
+) -> dict[str, Tensor]:
     """Return the weights that a model starts with, from those of another, complete for the model.
 
     Refiners may start new. A network with target-length latents may start with one of source-length
@@ -22,6 +43,7 @@ def starting_weights(model: PreTrainedModel, saved: Mapping[str, Tensor]) -> dic
     Args:
         model: The network that starts, with new weights.
         saved: Weights of the other, by name.
+        stage: Of the recipe; "refiner" needs all of the model that it refines.
     """
     config: Any = model.config
     weights = dict(saved)
@@ -29,7 +51,7 @@ def starting_weights(model: PreTrainedModel, saved: Mapping[str, Tensor]) -> dic
     if config.model_type != "lanmt":
         return weights
     new: tuple[str, ...] = ("refiners.",)
-    if config.latent_axis == "target" and "length_embeddings.weight" in saved:
+    if stage == "model" and config.latent_axis == "target" and "length_embeddings.weight" in saved:
         weights = {_name_in_target_axis(name): value for name, value in saved.items()}
         weights = {name: value for name, value in weights.items() if name in own}
         new = (*new, *OWN_PARTS)
@@ -39,8 +61,32 @@ def starting_weights(model: PreTrainedModel, saved: Mapping[str, Tensor]) -> dic
     return weights
 
 
+def check_refined_model(model: PreTrainedModel, init_from: str) -> None:
+    """Check that refiners are trained on the network that their weights come from.
+
+    Fields that change no weight, such as the number of heads, would silently make it another.
+
+    Args:
+        model: The recipe's network.
+        init_from: Folder of the model that it refines.
+
+    Raises:
+        ValueError: If its config differs in anything but refiners and training.
+    """
+    saved: Any = AutoConfig.from_pretrained(init_from, trust_remote_code=False)
+    for field in dataclasses.fields(type(model.config)):
+        if field.name in FREE_FIELDS or not hasattr(saved, field.name):
+            continue
+        ours, theirs = getattr(model.config, field.name), getattr(saved, field.name)
+        if ours != theirs and field.name in type(saved).__dataclass_fields__:
+            raise ValueError(
+                f"`stage: refiner` leaves the model in `init_from` as it is, so "
+                f"`model.{field.name}` must be {theirs!r}, as there; got {ours!r}. Copy the section of its recipe."
+            )
+
+
 def _name_in_target_axis(name: str) -> str:
     """Return what a weight is called where latents have target length; "" for those left out."""
     if name.startswith("prior."):
         return f"source_encoder.{name.removeprefix('prior.')}"
-    return "" if name.startswith(OWN_PARTS) else name
+    return "" if name.startswith((*OWN_PARTS, "refiners.")) else name

@@ -3,6 +3,7 @@ import itertools
 import pytest
 import torch
 from conftest import tiny_sentences
+from tiny_networks import refiner_model
 
 from hf_nar.evaluation.latent_space import Plane, measure_latent_space
 from hf_nar.inference import Translator
@@ -108,6 +109,37 @@ def test_the_grid_reaches_beyond_the_points_equally(space):
     ]
     assert margins[0] == pytest.approx(margins[1], abs=1e-4)
     assert [len(row) for row in space.log_likelihood] == [5] * 5
+
+
+@pytest.mark.parametrize("refinement", ["delta_posterior", "score", "energy"])
+def test_latents_of_target_length_have_that_of_the_reference(refinement, tiny_tokenizer):
+    model = refiner_model("target", vocab_size=len(tiny_tokenizer))
+    model.generation_config.refinement = refinement
+    translator = Translator(model, tiny_tokenizer)
+
+    space = measure_latent_space(translator, SOURCE, TARGET, iterations=2, resolution=2)
+
+    ids = torch.tensor([tiny_tokenizer(TARGET)["input_ids"]])
+    length = torch.tensor([ids.shape[1]])
+    source = model.encode(torch.tensor([tiny_tokenizer(SOURCE)["input_ids"]]), None, length)
+    with torch.no_grad():
+        latent = model.infer_prior(source).mean
+        scores = model.decode(latent, length, source).log_softmax(-1)
+    expected = float(scores.gather(-1, ids[..., None]).sum())
+    assert space.points[0].log_likelihood == pytest.approx(expected, abs=1e-3)
+    assert len(space.origin) == latent.numel()
+    assert {len(point.draft) for point in space.points} == {ids.shape[1]}
+    assert tiny_tokenizer.pad_token not in space.points[1].draft
+    assert space.points[0].x != space.points[1].x
+
+
+def test_drafts_are_as_long_as_those_of_generate(translator):
+    before = measure_latent_space(translator, SOURCE, TARGET, iterations=1, resolution=2)
+    translator.model.generation_config.extra_length = 2
+
+    after = measure_latent_space(translator, SOURCE, TARGET, iterations=1, resolution=2)
+
+    assert len(after.points[0].draft) == len(before.points[0].draft) + 2
 
 
 def test_sentences_and_tokens_are_kept(space):
