@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from torch import Tensor
-from transformers import AutoConfig, PreTrainedModel
+from transformers import PreTrainedModel
 
 # What a network with target-length latents has in another form than one with source-length latents.
 OWN_PARTS = ("prior.", "prior_head.", "posterior.", "posterior_head.", "length_predictor.")
@@ -73,15 +73,16 @@ def check_refined_model(model: PreTrainedModel, init_from: str) -> None:
     Raises:
         ValueError: If its config differs in anything but refiners and training.
     """
-    saved: Any = AutoConfig.from_pretrained(init_from, trust_remote_code=False)
+    saved = type(model.config).from_pretrained(init_from)
     for field in dataclasses.fields(type(model.config)):
         if field.name in FREE_FIELDS or not hasattr(saved, field.name):
             continue
         ours, theirs = getattr(model.config, field.name), getattr(saved, field.name)
-        if ours != theirs and field.name in type(saved).__dataclass_fields__:
+        if ours != theirs:
             raise ValueError(
                 f"`stage: refiner` leaves the model in `init_from` as it is, so "
-                f"`model.{field.name}` must be {theirs!r}, as there; got {ours!r}. Copy the section of its recipe."
+                f"`model.{field.name}` must be {theirs!r}, as there; got {ours!r}. Copy the "
+                f"section of its recipe."
             )
 
 
