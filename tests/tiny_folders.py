@@ -36,7 +36,7 @@ def save_refinement(
 
 def save_refiners(folder: Path, tokenizer: PreTrainedTokenizerFast, axis: str = "source") -> Path:
     """Write a LaNMT with score and energy network; return its folder."""
-    shape = {"vocab_size": len(tokenizer), "max_position_embeddings": 40, "max_target_length": 40}
-    refiner_model(axis, **shape).save_pretrained(folder)
+    shape = {"max_position_embeddings": 40, "max_target_length": 40, "max_length_offset": 20}
+    refiner_model(axis, vocab_size=len(tokenizer), **shape).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder

@@ -136,7 +136,7 @@ def test_a_teacher_without_lengths_to_choose_from_is_refused(folder, marian, cap
     code, out, err = translated(capsys, folder, SOURCES[0], "--rank-with", marian)
 
     assert (code, out) == (2, "")
-    assert "Give `--length-beam 5`, or leave it out" in err
+    assert "Give `--length-beam 5` or `--num-latents 5`, or leave it out" in err
 
 
 def test_every_draft_of_the_kept_length_is_shown(folder, capsys):
@@ -190,6 +190,7 @@ def test_a_benchmark_takes_the_family(run, folder, tmp_path, tiny_tokenizer):
 
 def test_a_benchmark_of_random_weights_can_be_of_each_family(run):
     sizes = ["--systems", "ours", "--length", "5", "--repeats", "1", "--no-memory"]
+    sizes += ["--weights", "plain"]
     options = ["--random-init", "tiny", "--warm-up", "0", "--iterations", "2", *sizes]
 
     code, _, err, results = run("benchmark", *options, "--family", "refinement_nar")

@@ -118,10 +118,11 @@ def pick_refinements(model: Any, asked: Sequence[str] | None) -> list[str]:
         return [name for name in can_run if name != NO_REFINEMENT]
     for name in asked:
         if name not in can_run:
+            known = ", ".join(model.refinements)
             lacks = name in model.refinements
             raise ValueError(
-                f"`--refinement` must name strategies of the model, {', '.join(can_run)}; got "
-                f"{name!r}" + (", for which it has no network." if lacks else ".")
+                f"`--refinement` must name strategies of the model, {known}; got {name!r}"
+                + (", for which it has no network." if lacks else ".")
             )
     return list(asked)
 

@@ -44,6 +44,8 @@ class LaNMTConfig(NARConfig):
         refiner_iterations: Delta iterations whose way score and energy networks learn to go.
         refiner_noise: Largest factor of the prior's standard deviation for the latents at which
             they learn it.
+        refiner_word_weight: Weight of the cross-entropy of the draft at the end of that way, given
+            the latents after their step; 0 learns from latents alone, as the paper does.
         consistency_weight: Weight of the divergence between what the posterior makes of the target
             with and without that noise (Zhu et al. 2022, section 3); 0 for none.
 
@@ -61,9 +63,11 @@ class LaNMTConfig(NARConfig):
         "score_loss",
         "score_cosine",
         "score_error",
+        "score_word_loss",
         "energy_loss",
         "energy_cosine",
         "energy_error",
+        "energy_word_loss",
         "length_loss",
         "length_logits",
         "lengths",
@@ -90,6 +94,7 @@ class LaNMTConfig(NARConfig):
         "kl_budget",
         "consistency_weight",
         "refiner_noise",
+        "refiner_word_weight",
     )
 
     latent_axis: str = "source"
@@ -108,6 +113,7 @@ class LaNMTConfig(NARConfig):
     consistency_weight: float = 0.0
     refiner_iterations: int = 4
     refiner_noise: float = 1.0
+    refiner_word_weight: float = 0.0
 
     def _check_types(self) -> None:
         super()._check_types()
@@ -155,7 +161,7 @@ class LaNMTConfig(NARConfig):
             raise ValueError(f"`kl_budget` must not be negative, got {self.kl_budget}.")
 
     def _check_consistency(self) -> None:
-        for name in ("consistency_weight", "refiner_noise"):
+        for name in ("consistency_weight", "refiner_noise", "refiner_word_weight"):
             if getattr(self, name) < 0:
                 raise ValueError(f"`{name}` must not be negative, got {getattr(self, name)}.")
         if self.consistency_weight and not self.posterior_noise:

@@ -33,7 +33,7 @@ from .refinement_energy import EnergyAscent
 from .refinement_none import PriorMean
 from .refinement_score import ScoreAscent
 from .refinement_state import real_positions
-from .refiner_training import lesson_terms, make_lesson
+from .refiner_training import lesson_terms, make_lesson, word_sum_of_lesson
 
 
 class LaNMTForConditionalGeneration(NARGenerationMixin, NARPreTrainedModel):
@@ -453,6 +453,13 @@ class LaNMTForConditionalGeneration(NARGenerationMixin, NARPreTrainedModel):
             context = self.read_source(name, target_mask, source)
             step = self.latent_step(name, lesson.start, context, differentiable=True)
             terms |= lesson_terms(name, step, lesson, context.latent_mask)
+            if self.config.refiner_word_weight:
+                moved = self.latent_projection(lesson.start + step)
+                logits = self.lm_head(self._decode_hidden(moved, target_mask, source))
+                words = word_sum_of_lesson(logits, lesson)
+                terms[f"{name}_word_loss"] = (words / target_mask.sum()).detach()
+                weight = self.config.refiner_word_weight
+                terms[f"{name}_loss"] += weight * words / context.latent_mask.sum()
         loss = torch.stack([terms[f"{name}_loss"] for name in self.refiners]).sum()
         return LaNMTOutput(loss=loss, **{name: value.detach() for name, value in terms.items()})
 

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from .losses_nar import IGNORED_LABEL, word_loss_sum
 from .refinement_state import most_likely_tokens
 
 
@@ -24,11 +25,13 @@ class RefinerLesson:
     Args:
         start: Latents, `[batch, latent_len, latent_dim]`.
         way: Where delta iterations moved them, as a difference, 0 on padding, in the same shape.
+        tokens: The draft at the end of that way, padding after its end, `[batch, target_len]`.
         target_mask: True on real target positions, `[batch, target_len]`.
     """
 
     start: Tensor
     way: Tensor
+    tokens: Tensor
     target_mask: Tensor
 
 
@@ -50,12 +53,29 @@ def make_lesson(
     scale = noise * prior.mean.new_empty(len(target_mask), 1, 1).uniform_()
     start = prior.mean + scale * prior.std * torch.randn_like(prior.mean)
     latent, lengths = start, target_mask.sum(-1)
-    for _ in range(iterations):
+
+    def draft() -> Tensor:
         logits = network.decode(latent, lengths, source)
-        tokens, _ = most_likely_tokens(logits, target_mask, network.pad_token_id)
-        latent = network.infer_posterior(tokens, target_mask, source).mean
+        return most_likely_tokens(logits, target_mask, network.pad_token_id)[0]
+
+    for _ in range(iterations):
+        latent = network.infer_posterior(draft(), target_mask, source).mean
     mask = network.latent_mask(target_mask, source)[..., None]
-    return RefinerLesson(start, (latent - start) * mask, target_mask)
+    return RefinerLesson(start, (latent - start) * mask, draft(), target_mask)
+
+
+def word_sum_of_lesson(logits: Tensor, lesson: RefinerLesson) -> Tensor:
+    """Return the cross-entropy of the lesson's draft, in nats, a sum over its tokens, scalar.
+
+    Not in the paper: an error of a step matters as much as the words that it changes. The draft
+    is one of many good translations, but the only one that follows from these latents.
+
+    Args:
+        logits: What the latents decode to after a step, `[batch, target_len, vocab]`.
+        lesson: What should be learnt.
+    """
+    labels = lesson.tokens.masked_fill(~lesson.target_mask, IGNORED_LABEL)
+    return word_loss_sum(logits, labels, label_smoothing=0.0)
 
 
 def lesson_terms(

@@ -45,9 +45,11 @@ LOSS_TERMS = (
     "score_loss",
     "score_cosine",
     "score_error",
+    "score_word_loss",
     "energy_loss",
     "energy_cosine",
     "energy_error",
+    "energy_word_loss",
     "length_loss",
 )
 

@@ -17,6 +17,7 @@ FREE_FIELDS = (
     "num_energy_layers",
     "refiner_iterations",
     "refiner_noise",
+    "refiner_word_weight",
     "dropout",
     "activation_dropout",
     "attention_dropout",

@@ -184,9 +184,18 @@ def test_knobs_of_latents_reach_the_model(ascend, refiners):
     noise = line_generators(5, len(LINES))
     right = translator.translate(LINES, generator=noise)
     assert (out.split("\n")[:-1], err.count("error")) == (right, 0)
-    for name, plain in (("step_size", 1.0), ("latent_temperature", 0.0), ("line_search", False)):
-        noise = line_generators(5, len(LINES))
-        assert translator.translate(LINES, generator=noise, **{name: plain}) != right
+
+
+@pytest.mark.parametrize(
+    "option", [("--step-size", 0.3), ("--step-tolerance", 0.9), ("--line-search",)]
+)
+def test_each_knob_of_a_step_changes_drafts_or_probability(ascend, option):
+    plain, changed = (
+        ascend(*LINES, "--refinement", "score", "--iterations", 3, "--trace", *more)[1]
+        for more in ((), option)
+    )
+
+    assert plain != changed
 
 
 def test_a_line_has_its_own_noise_whatever_its_batch(ascend):
@@ -199,15 +208,17 @@ def test_a_line_has_its_own_noise_whatever_its_batch(ascend):
     )
 
     assert first == again != other
+    assert first != ascend(text, *options[:4])[1]  # at another temperature
 
 
 def test_a_trace_of_score_inference_marks_what_each_iteration_changed(ascend):
-    _, out, _ = ascend(LINES[0], "--refinement", "score", "--iterations", 2, "--trace")
+    _, out, _ = ascend(*LINES, "--refinement", "score", "--iterations", 2, "--trace")
 
-    rows = [line.split()[0] for line in out.splitlines()]
-    assert rows == ["source", "draft", "iteration", "iteration", "translation", "probability"]
-    assert "[" not in out.splitlines()[1]
-    assert "[" in "".join(out.splitlines()[2:4])
+    rows = [line for line in out.splitlines() if line]
+    names = ["source", "draft", "iteration", "iteration", "translation", "probability"]
+    assert [line.split()[0] for line in rows] == names * 3  # an empty line has no drafts
+    assert not any("[" in line for line in rows if line.startswith("draft"))
+    assert any("[" in line for line in rows if line.startswith("iteration"))
 
 
 @pytest.mark.parametrize(

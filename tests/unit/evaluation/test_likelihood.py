@@ -19,14 +19,15 @@ from hf_nar.inference import Translator, line_generators
 from hf_nar.remote_code.latent_gaussian import DiagonalGaussian
 
 AXES = pytest.mark.parametrize("axis", ["source", "target"])
+OFFSET = 20  # largest, of a target's length from its source's
 SOURCES = ["Ein Hund läuft im Schnee.", "Eine Katze", "Ein Vogel sitzt unter dem Baum."]
 TARGETS = [[7, 8, 9, 10, 11, 12, 13], [20, 21], [30, 31, 32, 33, 34, 35]]
 
 
 @pytest.fixture
 def translator_of(tiny_tokenizer):
-    def build(axis="source"):
-        shape = {"vocab_size": len(tiny_tokenizer), "max_length_offset": 9}
+    def build(axis="source", offset=OFFSET):
+        shape = {"vocab_size": len(tiny_tokenizer), "max_length_offset": offset}
         return Translator(refiner_model(axis, **shape), tiny_tokenizer)
 
     return build
@@ -120,7 +121,7 @@ def test_it_is_exact_where_latents_say_nothing(translator_of, axis):
         prior = model.infer_prior(source)
         logits = model.decode(prior.mean, length, source)
         words = logits.log_softmax(-1).gather(-1, whole[..., None]).sum()
-        offset = whole.shape[1] - ids.shape[1] + 9
+        offset = whole.shape[1] - ids.shape[1] + OFFSET
         right = words + model.first_length_logits(source).log_softmax(-1)[0, offset]
         assert found.elbo[number] == pytest.approx(float(right), abs=1e-4)
         assert found.marginal[number] == pytest.approx(float(right), abs=1e-4)
@@ -153,7 +154,7 @@ def test_one_sample_is_weighed_by_all_that_the_model_says(translator_of, axis):
         hidden = hidden + model.latent_projection(latent)
     lengths = model.length_predictor(hidden, source.mask).log_softmax(-1)
     right = words.gather(-1, target[..., None]).sum() + density[0] - density[1]
-    right = right + lengths[0, target.shape[1] - ids.shape[1] + 9]
+    right = right + lengths[0, target.shape[1] - ids.shape[1] + OFFSET]
     assert found.elbo == pytest.approx([float(right)], abs=1e-3)
     assert found.marginal == found.elbo
 
@@ -191,7 +192,7 @@ def test_the_seed_decides_the_samples(translator_of):
 
 
 def test_what_the_model_cannot_write_is_left_out_and_counted(translator_of):
-    translator = translator_of()
+    translator = translator_of(offset=9)
     model, tokenizer = translator.model, translator.tokenizer
     model.config.max_target_length = 9
     source = SOURCES[0]
