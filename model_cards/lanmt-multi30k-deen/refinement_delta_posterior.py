@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
-import torch
 from torch import Tensor
 
 from .refinement_state import (
     LatentNetwork,
     RefinementState,
     check_limits,
-    most_likely_tokens,
-    real_positions,
+    draft_from_latent,
     same_draft,
 )
 
@@ -22,8 +21,9 @@ class DeltaPosterior:
     """Move the latents to the posterior mean given the draft, then decode the best draft again.
 
     One iteration asks the network for one posterior, one length and one decoder pass. A row is
-    finished when an iteration gives its draft again. The length is predicted anew each time. The
-    paper stops the whole batch at once; here each row stops by itself.
+    finished when an iteration gives its draft again. The length is predicted anew each time, or, if
+    latents have target length, once. The paper stops the whole batch at once; here each row stops
+    by itself.
 
     Args:
         iterations: Refinement iterations at most; 0 decodes from the prior mean.
@@ -42,23 +42,25 @@ class DeltaPosterior:
     def __post_init__(self) -> None:
         check_limits(self, zero_means="decode from the prior mean")
 
-    def draft(self, network: LatentNetwork, source: object) -> RefinementState:
+    def draft(self, network: LatentNetwork, source: Any) -> RefinementState:
         """Decode from the prior mean."""
-        return self._decode(network, source, network.infer_prior(source).mean)
+        return self.start(network, source, network.infer_prior(source).mean)
+
+    def start(self, network: LatentNetwork, source: Any, latent: Tensor) -> RefinementState:
+        """Decode from given latents, `[batch, latent_len, latent_dim]`."""
+        return draft_from_latent(network, source, latent, self.max_length)
 
     def refine(
-        self, network: LatentNetwork, source: object, state: RefinementState
+        self, network: LatentNetwork, source: Any, state: RefinementState
     ) -> RefinementState:
         """Run one iteration. Pure: same inputs, same output; `state` is not changed."""
         posterior = network.infer_posterior(state.tokens, state.target_mask, source)
-        new = self._decode(network, source, posterior.mean)
+        new = draft_from_latent(network, source, posterior.mean, self.max_length)
         new = replace(new, iteration=state.iteration + 1)
         return replace(new, is_finished=same_draft(state, new)) if self.stop_early else new
 
-    def _decode(self, network: LatentNetwork, source: object, latent: Tensor) -> RefinementState:
-        lengths = network.predict_length(latent, source).clamp(1, self.max_length)
-        target_mask = real_positions(lengths)
-        logits = network.decode(latent, lengths, source)
-        tokens, scores = most_likely_tokens(logits, target_mask, network.pad_token_id)
-        is_finished = torch.zeros_like(lengths, dtype=torch.bool)
-        return RefinementState(tokens, scores, target_mask, is_finished, latent)
+    def finish(
+        self, network: LatentNetwork, source: Any, state: RefinementState
+    ) -> RefinementState:
+        """Return the state: its draft is decoded already."""
+        return state

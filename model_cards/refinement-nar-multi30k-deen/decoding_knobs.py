@@ -17,11 +17,18 @@ NAR_KNOBS: dict[str, Any] = {
     "collapse_repeats": True,
     "extra_length": 0,
     "length_beam": 1,
+    "num_latents": 1,
+    "latent_temperature": 0.5,
     "rank_by": "own",
     "jaccard_threshold": 0.0,
     "patience": 1,
+    "step_size": 1.0,
+    "step_tolerance": 0.0,
+    "line_search": False,
+    "output_history": True,
 }
-STRATEGY_KNOBS = ("jaccard_threshold", "patience")  # only for strategies that have such a field
+# Only for strategies that have such a field.
+STRATEGY_KNOBS = ("jaccard_threshold", "patience", "step_size", "step_tolerance", "line_search")
 RANKINGS = ("own", "teacher")
 LENGTH_KNOBS = ("max_new_tokens", "max_length")
 OUR_KNOBS = (*NAR_KNOBS, *LENGTH_KNOBS, "return_dict_in_generate")
@@ -93,9 +100,17 @@ class DecodingKnobs:
         extra_length: Tokens added to each predicted length; may be negative. Dropping repeats
             shortens translations, and the authors of LaNMT add to the length in later code, too.
         length_beam: Lengths that are decoded side by side, of which the best translation is kept.
-        rank_by: What is best: "own" scores, or those of a "teacher" that is given to `generate`.
+        num_latents: Latents that each length starts with: the prior mean, and samples around it.
+        latent_temperature: Factor of the prior's standard deviation for these samples.
+        rank_by: What is best: "own" scores, or those of a "teacher" that is given to `generate` as
+            `rescoring_model`.
         jaccard_threshold: See `IterativeRefinement`.
         patience: See `IterativeRefinement`.
+        step_size: See `ScoreAscent`.
+        step_tolerance: See `ScoreAscent`.
+        line_search: See `ScoreAscent`.
+        output_history: Whether the drafts are returned, too, where all is returned. A strategy that
+            decodes only at the end then decodes after each iteration.
         max_length: Longest translation in tokens with the end token; None has no limit.
         return_dict_in_generate: Whether scores, lengths, iterations and drafts are returned.
     """
@@ -106,11 +121,22 @@ class DecodingKnobs:
     collapse_repeats: bool
     extra_length: int
     length_beam: int
+    num_latents: int
+    latent_temperature: float
     rank_by: str
     jaccard_threshold: float
     patience: int
+    step_size: float
+    step_tolerance: float
+    line_search: bool
+    output_history: bool
     max_length: int | None
     return_dict_in_generate: bool
+
+    @property
+    def num_candidates(self) -> int:
+        """Candidates of each sentence."""
+        return self.length_beam * self.num_latents
 
     @classmethod
     def resolve(
@@ -139,10 +165,11 @@ class DecodingKnobs:
             name: _first([layer.get(name) for layer in layers], default)
             for name, default in {**NAR_KNOBS, "return_dict_in_generate": False}.items()
         }
-        for name in ("stop_early", "collapse_repeats", "return_dict_in_generate"):
+        switches = ("stop_early", "collapse_repeats", "output_history", "return_dict_in_generate")
+        for name in switches:
             if not isinstance(values[name], bool):
                 raise ValueError(f"`{name}` must be True or False, got {values[name]!r}.")
-        _check_lengths(values["extra_length"], values["length_beam"])
+        _check_candidates(values)
         if values["rank_by"] not in RANKINGS:
             raise ValueError(
                 f"`rank_by` must be one of {', '.join(RANKINGS)}; got {values['rank_by']!r}."
@@ -151,13 +178,26 @@ class DecodingKnobs:
         return cls(max_length=_first(limits, None), **values)
 
 
-def _check_lengths(extra_length: Any, length_beam: Any) -> None:
-    if type(extra_length) is not int:
-        raise ValueError(f"`extra_length` must be an integer, in tokens, got {extra_length!r}.")
-    if type(length_beam) is not int or length_beam < 1:
+def _check_candidates(values: Mapping[str, Any]) -> None:
+    if type(values["extra_length"]) is not int:
         raise ValueError(
-            f"`length_beam` must be an integer and at least 1, got {length_beam!r}. Use 1 for the "
-            f"most likely length alone."
+            f"`extra_length` must be an integer, in tokens, got {values['extra_length']!r}."
+        )
+    for name, one_means in (
+        ("length_beam", "the most likely length alone"),
+        ("num_latents", "the prior mean alone"),
+    ):
+        if type(values[name]) is not int or values[name] < 1:
+            raise ValueError(
+                f"`{name}` must be an integer and at least 1, got {values[name]!r}. Use 1 for "
+                f"{one_means}."
+            )
+    temperature = values["latent_temperature"]
+    if isinstance(temperature, bool) or not isinstance(temperature, int | float):
+        raise ValueError(f"`latent_temperature` must be a number, got {temperature!r}.")
+    if not 0 <= temperature < float("inf"):
+        raise ValueError(
+            f"`latent_temperature` must be finite and not negative, got {temperature}."
         )
 
 

@@ -16,16 +16,18 @@ from transformers.utils.generic import ModelOutput
 from .candidate_search import (
     best_rows,
     check_teacher,
-    own_scores,
+    spread_over_latents,
     spread_over_lengths,
     teacher_scores,
 )
 from .decoding_knobs import NAR_KNOBS, STRATEGY_KNOBS, TOKEN_KNOBS, DecodingKnobs
 from .refinement_state import (
+    LatentStrategy,
     RefinementState,
     RefinementStrategy,
     collapse_repeats,
     keep_finished,
+    own_scores,
     take_rows,
 )
 
@@ -44,7 +46,8 @@ class NARGenerateOutput(ModelOutput):
         lengths: Tokens of each row with the end token, `[batch]`.
         iterations: Refinement iterations that each row used, `[batch]`.
         history: The first draft and the draft after each iteration, as they were decoded
-            (repeats not collapsed), each `[batch, target_len of that draft]`.
+            (repeats not collapsed), each `[batch, target_len of that draft]`; None with
+            `output_history=False`.
     """
 
     sequences: Tensor | None = None
@@ -78,23 +81,45 @@ class Refined:
 
 
 def refine_until_finished(
-    strategy: RefinementStrategy, network: Any, source: Any, state: RefinementState
+    strategy: RefinementStrategy,
+    network: Any,
+    source: Any,
+    state: RefinementState,
+    with_history: bool = True,
 ) -> Refined:
     """Refine a draft until every row is finished or `strategy.iterations` are spent.
 
     A finished row is frozen, and no more computed, so that a row's result does not depend on its
-    batch.
+    batch. Where rows cannot finish early, the host never waits for the device.
+
+    Args:
+        strategy: One of the network's.
+        network: What it refines with.
+        source: What the network's `encode` gave.
+        state: Where it starts.
+        with_history: Whether all drafts are returned, not the last one alone. A strategy that
+            decodes only at the end then decodes after each iteration, too.
     """
-    history = [state.tokens]
+    finished = strategy.finish(network, source, state) if with_history else state
+    history = [finished.tokens]
     iterations = torch.zeros_like(state.lengths)
     for _ in range(strategy.iterations):
-        if strategy.stop_early and bool(state.is_finished.all()):
-            break
-        iterations = iterations + (~state.is_finished).long()
-        new = _refine_unfinished(strategy, network, source, state)
-        state = keep_finished(state, new, network.pad_token_id)
-        history.append(state.tokens)
-    return Refined(state, iterations, tuple(history))
+        if strategy.stop_early:
+            if bool(state.is_finished.all()):
+                break
+            new = _refine_unfinished(strategy, network, source, state)
+            iterations = iterations + (~state.is_finished).long()
+            state = keep_finished(state, new, network.pad_token_id)
+        else:
+            state = strategy.refine(network, source, state)
+            iterations = iterations + 1
+        if with_history:
+            finished = strategy.finish(network, source, state)
+            history.append(finished.tokens)
+    if not with_history:
+        finished = strategy.finish(network, source, state)
+        history = [finished.tokens]
+    return Refined(finished, iterations, tuple(history))
 
 
 def _refine_unfinished(
@@ -106,8 +131,9 @@ def _refine_unfinished(
         return strategy.refine(network, source, state)
     rows = unfinished.nonzero()[:, 0]
     new = strategy.refine(network, take_rows(source, rows), take_rows(state, rows))
+    new = dataclasses.replace(new, context=None)  # that of all rows is in `state`
     back: RefinementState = take_rows(new, (unfinished.cumsum(0) - 1).clamp(min=0))
-    return back
+    return dataclasses.replace(back, context=state.context)
 
 
 class NARGenerationMixin(GenerationMixin):
@@ -118,6 +144,9 @@ class NARGenerationMixin(GenerationMixin):
     pad_token_id: int
     encode: Any
     likely_lengths: Any
+    infer_prior: Any
+    latent_lengths: Any
+    prepare_to_refine: Any
     refinements: ClassVar[dict[str, type]] = {}
     source_inputs: ClassVar[tuple[str, ...]] = ("input_ids",)  # forms in which a source may come
 
@@ -160,10 +189,14 @@ class NARGenerationMixin(GenerationMixin):
                 `refinement` (a name in `model.refinements`),
                 `stop_early` (False refines a draft that repeats, too), `collapse_repeats`,
                 `extra_length` (tokens added to each predicted length), `length_beam` (lengths
-                tried side by side), `rank_by` (which of them is kept: that with the best "own"
-                score, or with that of the "teacher" given as `teacher=`; without a beam neither is
-                read), `jaccard_threshold`
-                and `patience` (when a draft counts as repeated, and how often it must),
+                tried side by side), `num_latents` and `latent_temperature` (latents that each
+                length starts with, drawn around the prior mean, which is one of them; `generator=`
+                is a `torch.Generator` for them, or a list of one for each sentence), `rank_by`
+                (which candidate is kept: that with the best "own" score, or with that of the
+                "teacher", an autoregressive model given as `rescoring_model=`), `step_size`,
+                `step_tolerance` and `line_search` (see `ScoreAscent`), `jaccard_threshold` and
+                `patience` (when a draft counts as repeated, and how often it must),
+                `output_history` (False leaves the drafts out of what is returned),
                 `max_length` or `max_new_tokens` (target tokens with the end token),
                 `return_dict_in_generate`.
 
@@ -187,34 +220,87 @@ class NARGenerationMixin(GenerationMixin):
                 "`streamer` must be None, as nothing is produced token by token. For the drafts "
                 "use return_dict_in_generate=True and read `history`."
             )
-        teacher = kwargs.pop("teacher", None)
+        generator = kwargs.pop("generator", None)
+        judge = self._judge(kwargs)
         source_inputs = self._source_inputs(inputs, kwargs)
         knobs = self.resolve_knobs(kwargs, generation_config)
         strategy = self.build_strategy(knobs)
-        if knobs.rank_by == "teacher" and knobs.length_beam > 1:
-            check_teacher(teacher, self.config, next(iter(source_inputs)))
+        self._check_candidates(knobs, judge, generator, source_inputs)
         source = self.encode(**source_inputs, extra_length=knobs.extra_length)
+        if knobs.num_candidates > 1:
+            self.prepare_to_refine(knobs.refinement or next(iter(self.refinements)), source)
         if knobs.length_beam > 1:
             source = spread_over_lengths(self, source, knobs.length_beam)
-        draft = strategy.draft(self, source)
-        refined = refine_until_finished(strategy, self, source, draft)
+        if knobs.num_latents > 1:
+            source, latent = spread_over_latents(
+                self, source, knobs.num_latents, knobs.latent_temperature, generator
+            )
+            draft = cast("LatentStrategy", strategy).start(self, source, latent)
+        else:
+            draft = strategy.draft(self, source)
+        with_history = knobs.return_dict_in_generate and knobs.output_history
+        refined = refine_until_finished(strategy, self, source, draft, with_history)
         if knobs.collapse_repeats:
             refined = dataclasses.replace(refined, state=self._collapsed(refined.state))
-        if knobs.length_beam > 1:
-            if knobs.rank_by == "teacher":
-                ids, mask = (source_inputs[name] for name in ("input_ids", "attention_mask"))
-                ids = cast("Tensor", ids)
-                mask = (ids != self.pad_token_id).long() if mask is None else mask
-                scores = teacher_scores(teacher, refined.state, ids, mask)
-            else:
-                scores = own_scores(refined.state)
-            refined = refined.rows(best_rows(scores, knobs.length_beam))
+        if knobs.num_candidates > 1:
+            by_teacher = knobs.rank_by == "teacher"
+            scores = (
+                self._scores_of(judge, refined.state, source_inputs)
+                if by_teacher
+                else own_scores(refined.state)
+            )
+            refined = refined.rows(best_rows(scores, knobs.num_candidates))
         state = refined.state
         if not knobs.return_dict_in_generate:
             return state.tokens
+        history = refined.history if with_history else None
         return NARGenerateOutput(
-            state.tokens, state.scores, state.lengths, refined.iterations, refined.history
+            state.tokens, state.scores, state.lengths, refined.iterations, history
         )
+
+    def _judge(self, kwargs: dict[str, Any]) -> Any:
+        """Take the autoregressive model that ranks candidates; one that is given ranks them."""
+        given = [kwargs.pop(name, None) for name in ("rescoring_model", "teacher")]
+        judges = [judge for judge in given if judge is not None]
+        if len(judges) > 1:
+            raise ValueError("`teacher` is another name of `rescoring_model`; give one of them.")
+        if judges and kwargs.get("rank_by") is None:
+            kwargs["rank_by"] = "teacher"
+        return judges[0] if judges else None
+
+    def _scores_of(
+        self, judge: Any, state: RefinementState, source_inputs: Mapping[str, Tensor | None]
+    ) -> Tensor:
+        """Return what the judge says of each candidate, `[batch * candidates]`."""
+        ids, mask = (source_inputs[name] for name in ("input_ids", "attention_mask"))
+        ids = cast("Tensor", ids)
+        mask = (ids != self.pad_token_id).long() if mask is None else mask
+        return teacher_scores(judge, state, ids, mask)
+
+    def _check_candidates(
+        self,
+        knobs: DecodingKnobs,
+        judge: Any,
+        generator: Any,
+        source_inputs: Mapping[str, Tensor | None],
+    ) -> None:
+        """Check what candidates differ in, and who ranks them."""
+        if knobs.num_candidates > 1 and knobs.rank_by == "teacher":
+            check_teacher(judge, self.config, next(iter(source_inputs)))
+        if knobs.length_beam > 1 and source_inputs["target_lengths"] is not None:
+            raise ValueError(
+                "`length_beam` must be 1 where `target_lengths` are given, as there is nothing to "
+                "choose from. Leave one of them out."
+            )
+        if generator is None or isinstance(generator, torch.Generator):
+            return
+        sentences = len(cast("Tensor", next(iter(source_inputs.values()))))
+        given = list(generator) if isinstance(generator, list | tuple) else [generator]
+        if len(given) != sentences or not all(isinstance(g, torch.Generator) for g in given):
+            raise ValueError(
+                f"`generator` must be one `torch.Generator`, or one for each of the {sentences} "
+                f"sentences; got {generator!r}."
+            )
 
     def _collapsed(self, state: RefinementState) -> RefinementState:
         tokens, scores, mask = collapse_repeats(
@@ -323,6 +409,11 @@ class NARGenerationMixin(GenerationMixin):
                     f'`{knob}` has no meaning for the refinement "{name}"; got {value!r}. Leave it '
                     f"out."
                 )
+        if knobs.num_latents > 1 and not hasattr(strategy, "start"):
+            raise ValueError(
+                f'`num_latents` has no meaning for the refinement "{name}", which has no latents; '
+                f"got {knobs.num_latents}. Leave it out."
+            )
         built: RefinementStrategy = strategy(
             iterations=knobs.num_refinement_iterations,
             stop_early=knobs.stop_early,

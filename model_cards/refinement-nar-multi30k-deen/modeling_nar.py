@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, cast
 
 import torch
@@ -29,6 +29,7 @@ class EncodedSource:
         memory: Keys and values of the states for the decoder, in the network's own order.
         target_lengths: Lengths to use instead of predicted ones, in tokens, `[batch]`.
         extra_length: Tokens added to each predicted length.
+        memories: Keys and values for other parts, by the part's name, made when it first reads.
     """
 
     embeddings: Tensor
@@ -39,6 +40,7 @@ class EncodedSource:
     memory: tuple[Any, ...]
     target_lengths: Tensor | None = None
     extra_length: int = 0
+    memories: dict[str, Any] = field(default_factory=dict)
 
     @property
     def lengths(self) -> Tensor:
@@ -179,6 +181,9 @@ class NARPreTrainedModel(PreTrainedModel):
                 f"Labels have {labels.shape[1]} tokens, but the model makes at most {limit} "
                 f"(`max_target_length`). Drop or split such pairs."
             )
+
+    def prepare_to_refine(self, refinement: str, source: Any) -> None:
+        """Make what a strategy will read for each sentence, before candidates repeat these."""
 
     def first_length_logits(self, source: Any) -> Tensor:
         """Return logits over length classes before any draft, `[batch, classes]`."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 
@@ -58,7 +59,7 @@ class IterativeRefinement:
                 f"stop at the first repeated draft."
             )
 
-    def draft(self, network: DraftNetwork, source: object) -> RefinementState:
+    def draft(self, network: DraftNetwork, source: Any) -> RefinementState:
         """Decode once, from copies of the source."""
         lengths = network.predict_length(source).clamp(1, self.max_length)
         target_mask = real_positions(lengths)
@@ -67,9 +68,7 @@ class IterativeRefinement:
         is_finished = torch.zeros_like(lengths, dtype=torch.bool)
         return RefinementState(tokens, scores, target_mask, is_finished, states=decoded.states)
 
-    def refine(
-        self, network: DraftNetwork, source: object, state: RefinementState
-    ) -> RefinementState:
+    def refine(self, network: DraftNetwork, source: Any, state: RefinementState) -> RefinementState:
         """Run one iteration. Pure: same inputs, same output; `state` is not changed."""
         decoded = network.decode_again(state, source)
         tokens, scores = most_likely_tokens(decoded.logits, state.target_mask, network.pad_token_id)
@@ -89,3 +88,7 @@ class IterativeRefinement:
         before = 0 if state.repeats is None else state.repeats
         repeats = (before + 1) * is_repeated.long()
         return replace(new, is_finished=repeats >= self.patience, repeats=repeats)
+
+    def finish(self, network: DraftNetwork, source: Any, state: RefinementState) -> RefinementState:
+        """Return the state: its draft is decoded already."""
+        return state

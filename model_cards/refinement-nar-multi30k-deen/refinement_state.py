@@ -48,6 +48,12 @@ class LatentNetwork(Protocol):
         Only the end token can win at the last position of each row, and only there.
         """
 
+    def read_source(self, refiner: str, target_mask: Tensor, source: Any) -> Any:
+        """Return what a refiner reads beside the latents, for targets `[batch, target_len]`."""
+
+    def latent_step(self, refiner: str, latent: Any, context: Any) -> Tensor:
+        """Return where a refiner would move the latents, in their own shape."""
+
 
 @dataclass(frozen=True)
 class DecodedDraft:
@@ -83,7 +89,8 @@ class RefinementState:
     """One draft translation for each row. Masks are boolean.
 
     Args:
-        tokens: The draft, padding after its end, `[batch, target_len]`.
+        tokens: The draft, padding after its end, `[batch, target_len]`; nothing but padding where
+            a strategy decodes only in `finish`.
         scores: Natural-log probability of each token, float32, 0 on padding,
             `[batch, target_len]`.
         target_mask: True on real positions, False on padding, `[batch, target_len]`.
@@ -95,6 +102,8 @@ class RefinementState:
         iteration: Iterations done so far.
         repeats: Iterations up to this one, without a break, that gave the row's draft again, for a
             strategy that counts them, `[batch]`.
+        context: What a refiner reads beside the latents, for a strategy that moves these.
+        first_step_size: How far the first iteration moved each row's latents, `[batch]`.
     """
 
     tokens: Tensor
@@ -105,6 +114,8 @@ class RefinementState:
     states: Tensor | None = None
     iteration: int = 0
     repeats: Tensor | None = None
+    context: Any = None
+    first_step_size: Tensor | None = None
 
     @property
     def lengths(self) -> Tensor:
@@ -132,6 +143,16 @@ class RefinementStrategy(Protocol):
 
     def refine(self, network: Any, source: Any, state: RefinementState) -> RefinementState:
         """Run one iteration. Pure: same inputs, same output; `state` is not changed."""
+
+    def finish(self, network: Any, source: Any, state: RefinementState) -> RefinementState:
+        """Return the state with its draft decoded, if it is not."""
+
+
+class LatentStrategy(RefinementStrategy, Protocol):
+    """A strategy that refines latents, and can start at any."""
+
+    def start(self, network: Any, source: Any, latent: Tensor) -> RefinementState:
+        """Return the state before any refinement of latents `[batch, latent_len, latent_dim]`."""
 
 
 def check_limits(strategy: RefinementStrategy, zero_means: str) -> None:
@@ -194,6 +215,35 @@ def _best_of_each(logits: Tensor) -> tuple[Tensor, Tensor]:
     return tokens, best.float() - logits.float().logsumexp(-1)
 
 
+def draft_from_latent(
+    network: LatentNetwork, source: Any, latent: Tensor, max_length: int
+) -> RefinementState:
+    """Predict lengths and decode the best draft.
+
+    Args:
+        network: Decodes.
+        source: What its `encode` gave.
+        latent: `[batch, latent_len, latent_dim]`.
+        max_length: Longest draft, in tokens with the end token.
+    """
+    lengths = network.predict_length(latent, source).clamp(1, max_length)
+    target_mask = real_positions(lengths)
+    logits = network.decode(latent, lengths, source)
+    tokens, scores = most_likely_tokens(logits, target_mask, network.pad_token_id)
+    is_finished = torch.zeros_like(lengths, dtype=torch.bool)
+    return RefinementState(tokens, scores, target_mask, is_finished, latent)
+
+
+def own_scores(state: RefinementState) -> Tensor:
+    """Return the mean natural-log probability of each row's words, `[batch]`.
+
+    The end token does not count: its place is known, and a short row would gain most by it. A row
+    without words loses against every other.
+    """
+    means = state.scores.sum(-1) / (state.lengths - 1).clamp(min=1)
+    return means.masked_fill(state.lengths == 1, -torch.inf)
+
+
 def same_draft(state: RefinementState, other: RefinementState) -> Tensor:
     """Return True for rows whose tokens agree, `[batch]`; the two may be padded differently."""
     width = min(state.tokens.shape[1], other.tokens.shape[1])
@@ -230,8 +280,13 @@ def set_width(values: Tensor, width: int, value: float) -> Tensor:
     return torch.nn.functional.pad(values, (0, width - values.shape[1]), value=value)
 
 
+def widen(vectors: Tensor, width: int) -> Tensor:
+    """Return `[batch, length, size]` cut, or widened with 0, to `[batch, width, size]`."""
+    return torch.nn.functional.pad(vectors, (0, 0, 0, width - vectors.shape[1]))
+
+
 def take_rows(value: Any, rows: Tensor) -> Any:
-    """Return the given rows of tensors, of tuples of them, or of a dataclass that holds them.
+    """Return the given rows of tensors, of tuples or dicts of them, or of a dataclass with them.
 
     Args:
         value: A tensor whose first dimension is the batch; what holds no tensor stays as it is.
@@ -241,6 +296,8 @@ def take_rows(value: Any, rows: Tensor) -> Any:
         return value[rows]
     if isinstance(value, tuple):
         return tuple(take_rows(item, rows) for item in value)
+    if isinstance(value, dict):
+        return {name: take_rows(item, rows) for name, item in value.items()}
     if is_dataclass(value) and not isinstance(value, type):
         parts = {item.name: getattr(value, item.name) for item in fields(value)}
         return replace(value, **{name: take_rows(part, rows) for name, part in parts.items()})
@@ -264,9 +321,11 @@ def keep_finished(
 
     latent, states = new.latent, new.states
     if latent is not None and state.latent is not None:
-        latent = torch.where(keep[..., None], state.latent, latent)
+        num_latents = max(state.latent.shape[1], latent.shape[1])
+        old, latent = (widen(values, num_latents) for values in (state.latent, latent))
+        latent = torch.where(keep[..., None], old, latent)
     if states is not None:  # those of finished rows are not read again
-        states = torch.nn.functional.pad(states, (0, 0, 0, width - states.shape[1]))
+        states = widen(states, width)
     return replace(
         new,
         tokens=merge(state.tokens, new.tokens, pad_token_id),

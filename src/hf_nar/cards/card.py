@@ -248,6 +248,17 @@ def _terms(quality: Mapping[str, Any]) -> str:
             "Patience: its draft must repeat so many times in a row; elsewhere as often as "
             "`generation_config.json` says."
         )
+    refinements = {values.get("refinement") for values in knobs}
+    if refinements & {"score", "energy"}:
+        terms.append(
+            "Prior mean: no iteration. Delta: each moves the latents to their posterior mean given "
+            "the draft. Score, energy: each moves them by a step of that network; words are "
+            "decoded once, at the end."
+        )
+    if any(values.get("num_latents", 1) > 1 for values in knobs):
+        terms.append(
+            "Latents: each length starts with so many, the prior mean and samples around it."
+        )
     if any(values.get("length_beam", 1) > 1 for values in knobs):
         terms.append(
             "Lengths: so many of the most likely lengths are decoded side by side, and the best "

@@ -102,16 +102,6 @@ def _noise_of_sentences(
     return noise
 
 
-def own_scores(state: RefinementState) -> Tensor:
-    """Return the mean natural-log probability of each row's words, `[batch]`.
-
-    The end token does not count: its place is known, and a short row would gain most by it. A row
-    without words loses against every other.
-    """
-    means = state.scores.sum(-1) / (state.lengths - 1).clamp(min=1)
-    return means.masked_fill(state.lengths == 1, -torch.inf)
-
-
 def best_rows(scores: Tensor, count: int) -> Tensor:
     """Return the row with the highest score among each `count` neighbours, `[batch]`.
 

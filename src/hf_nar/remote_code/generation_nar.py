@@ -16,7 +16,6 @@ from transformers.utils.generic import ModelOutput
 from .candidate_search import (
     best_rows,
     check_teacher,
-    own_scores,
     spread_over_latents,
     spread_over_lengths,
     teacher_scores,
@@ -28,6 +27,7 @@ from .refinement_state import (
     RefinementStrategy,
     collapse_repeats,
     keep_finished,
+    own_scores,
     take_rows,
 )
 

@@ -8,12 +8,12 @@ from typing import Any, ClassVar, cast
 import torch
 from torch import Tensor
 
-from .candidate_search import own_scores
 from .refinement_state import (
     LatentNetwork,
     RefinementState,
     check_limits,
     draft_from_latent,
+    own_scores,
     real_positions,
 )
 

@@ -234,6 +234,16 @@ def draft_from_latent(
     return RefinementState(tokens, scores, target_mask, is_finished, latent)
 
 
+def own_scores(state: RefinementState) -> Tensor:
+    """Return the mean natural-log probability of each row's words, `[batch]`.
+
+    The end token does not count: its place is known, and a short row would gain most by it. A row
+    without words loses against every other.
+    """
+    means = state.scores.sum(-1) / (state.lengths - 1).clamp(min=1)
+    return means.masked_fill(state.lengths == 1, -torch.inf)
+
+
 def same_draft(state: RefinementState, other: RefinementState) -> Tensor:
     """Return True for rows whose tokens agree, `[batch]`; the two may be padded differently."""
     width = min(state.tokens.shape[1], other.tokens.shape[1])

@@ -7,8 +7,7 @@ from tiny_networks import refiner_model
 
 from hf_nar.evaluation.latent_field import ARROWS, measure_latent_field
 from hf_nar.inference import Translator
-from hf_nar.remote_code.candidate_search import own_scores
-from hf_nar.remote_code.refinement_state import draft_from_latent, real_positions
+from hf_nar.remote_code.refinement_state import draft_from_latent, own_scores, real_positions
 
 SOURCE = "Ein Hund läuft im Schnee."
 PLACES = [(0, 0), (3, 14), (9, 2)]  # row and column of some arrows

@@ -6,8 +6,8 @@ from tiny_networks import PAD, batch_of, new_model
 from tiny_refinement import make_lively, new_refinement_model
 from tiny_teachers import lively_judge
 
-from hf_nar.remote_code.candidate_search import best_rows, own_scores, teacher_scores
-from hf_nar.remote_code.refinement_state import RefinementState, real_positions
+from hf_nar.remote_code.candidate_search import best_rows, teacher_scores
+from hf_nar.remote_code.refinement_state import RefinementState, own_scores, real_positions
 
 
 @pytest.fixture(params=["refinement_nar", "lanmt"])

@@ -8,9 +8,9 @@ from tiny_networks import EOS, batch_of, refiner_model, rows_of
 from tiny_refinement import new_refinement_model
 from tiny_teachers import lively_judge
 
-from hf_nar.remote_code.candidate_search import own_scores, teacher_scores
+from hf_nar.remote_code.candidate_search import teacher_scores
 from hf_nar.remote_code.generation_nar import refine_until_finished
-from hf_nar.remote_code.refinement_state import RefinementState, collapse_repeats
+from hf_nar.remote_code.refinement_state import RefinementState, collapse_repeats, own_scores
 
 SIZES = (9, 12, 3)
 PARTS = ("tokens", "scores", "target_mask")
