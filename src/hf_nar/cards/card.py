@@ -116,7 +116,7 @@ class ModelFacts:
                 f"got {name!r}. Measure again with `hf-nar evaluate`."
             )
         recipe = self.training.get("recipe", {})
-        return LATENT_REFINEMENT if recipe.get("stage") == "refiner" else FAMILIES[name]
+        return LATENT_REFINEMENT if recipe.get("stage", "model") != "model" else FAMILIES[name]
 
     @property
     def tags(self) -> list[str]:

@@ -85,8 +85,8 @@ def _build_ours(recipe: Recipe, tokenizer: PreTrainedTokenizerFast) -> PreTraine
     _check_stage(recipe, config)
     model: Any = model_class(config)
     knobs = model.generation_config
-    if recipe.stage == "refiner":  # validated by what is trained
-        knobs.refinement = next(iter(model.refiners))
+    if recipe.trains_refiners:  # validated by what is trained
+        knobs.refinement = next(iter(model.refiners)) if recipe.stage == "refiner" else recipe.stage
     check_types(recipe.generation, knobs.to_dict(), "generation.")
     unused = knobs.update(**recipe.generation)
     check_keys(list(unused), list(knobs.to_dict()), "generation.")
@@ -132,7 +132,7 @@ def _build_config(recipe: Recipe, config_class: Any, vocabulary: dict[str, Any])
 def _check_stage(recipe: Recipe, config: Any) -> None:
     """Check that a recipe trains what its network has."""
     layers = [getattr(config, f"num_{name}_layers", 0) for name in ("score", "energy")]
-    if (recipe.stage == "refiner") != any(layers):
+    if recipe.trains_refiners != any(layers):
         raise ValueError(
             f"`stage: refiner` trains score and energy networks, and nothing else does, so "
             f"`model.num_score_layers` or `model.num_energy_layers` must be set in it, and in no "

@@ -101,7 +101,8 @@ class VisionRecipe:
     frozen: bool = False
 
 
-STAGES = ("model", "refiner")
+REFINER_STAGES = ("refiner", "score", "energy")
+STAGES = ("model", *REFINER_STAGES)
 
 
 @dataclass(frozen=True)
@@ -113,7 +114,7 @@ class Recipe:
         family: Which network: "lanmt", or for a teacher a sequence-to-sequence model of
             transformers, such as "marian".
         stage: "model" trains the whole network, "refiner" only the score and energy networks of a
-            LaNMT that `init_from` names.
+            LaNMT that `init_from` names, "score" or "energy" one of them.
         init_from: Model folder whose weights the run starts with, such as the export of an earlier
             one; empty starts with new weights.
         data: The corpora.
@@ -129,7 +130,7 @@ class Recipe:
     output: str
     data: DataRecipe
     family: str = "lanmt"
-    stage: Literal["model", "refiner"] = "model"
+    stage: str = "model"
     init_from: str = ""
     tokenizer: TokenizerRecipe = TokenizerRecipe()
     vision: VisionRecipe = VisionRecipe()
@@ -143,10 +144,10 @@ class Recipe:
             raise ValueError("`vision` must be left out where `data.source` is text. Remove it.")
         if self.stage not in STAGES:
             raise ValueError(f"`stage` must be one of {', '.join(STAGES)}; got {self.stage!r}.")
-        if self.stage == "refiner" and (self.family != "lanmt" or not self.init_from):
+        if self.trains_refiners and (self.family != "lanmt" or not self.init_from):
             raise ValueError(
-                f"`stage: refiner` must have `family: lanmt` and, in `init_from`, the model that "
-                f"it refines; got {self.family} and {self.init_from!r}. Train that model first."
+                f"`stage: {self.stage}` must have `family: lanmt` and, in `init_from`, the model "
+                f"that it refines; got {self.family} and {self.init_from!r}. Train that model first."
             )
         if self.init_from and self.vision.init_from:
             raise ValueError(
@@ -193,6 +194,11 @@ class Recipe:
                 parts[name] = _build(part, parts[name], f"{name}.")
         recipe: Recipe = _build(cls, parts, "")
         return recipe
+
+    @property
+    def trains_refiners(self) -> bool:
+        """Whether the model itself is left as it is."""
+        return self.stage in REFINER_STAGES
 
     def finds_the_same_weights_as(self, other: Recipe) -> bool:
         """Return whether two recipes differ at most in what comes after training."""

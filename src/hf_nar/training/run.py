@@ -73,9 +73,10 @@ def train(recipe: Recipe, command: str) -> Result:
     model = build_model(recipe, tokenizer)
     if recipe.init_from and not checkpoints:
         _start_from(Path(recipe.init_from), model, tokenizer, recipe.stage)
-    if recipe.stage == "refiner":
+    if recipe.trains_refiners:
         check_refined_model(model, recipe.init_from)
-        cast("LaNMTForConditionalGeneration", model).train_refiners()
+        names = None if recipe.stage == "refiner" else [recipe.stage]
+        cast("LaNMTForConditionalGeneration", model).train_refiners(names)
     if recipe.vision.init_from and not checkpoints:
         load_vision_weights(recipe.vision.init_from, model)
     build_trainer = _caption_trainer if recipe.data.source == "image" else _text_trainer

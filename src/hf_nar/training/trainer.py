@@ -162,7 +162,7 @@ class NARTrainer(Seq2SeqTrainer):
     def _check_schedules(self) -> None:
         """Refuse what belongs to another family."""
         model: Any = self.model
-        if getattr(model, "trains_refiners", False) and self.args.kl_budget is not None:
+        if getattr(model, "trained_refiners", ()) and self.args.kl_budget is not None:
             raise ValueError(
                 f"`kl_budget` has no meaning where refiners are trained; got "
                 f"{self.args.kl_budget}. Leave it out."
@@ -235,7 +235,7 @@ class NARTrainer(Seq2SeqTrainer):
         config = network.config
         step, steps = self.state.global_step, self.state.max_steps
         values = {}
-        if hasattr(config, "kl_budget") and not network.trains_refiners:
+        if hasattr(config, "kl_budget") and not network.trained_refiners:
             values["kl_budget"] = self.kl_budget.at(step, steps)
         if hasattr(config, "corruption_rates"):
             hold = self.args.corruption_hold
