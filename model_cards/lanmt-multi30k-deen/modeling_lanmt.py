@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Sequence
 from typing import Any, ClassVar, cast
 
 import torch
@@ -55,7 +56,7 @@ class LaNMTForConditionalGeneration(NARGenerationMixin, NARPreTrainedModel):
         "energy": EnergyAscent,
         "none": PriorMean,
     }
-    trains_refiners = False
+    trained_refiners: tuple[str, ...] = ()
 
     def __init__(self, config: LaNMTConfig) -> None:
         super().__init__(config)
@@ -89,28 +90,36 @@ class LaNMTForConditionalGeneration(NARGenerationMixin, NARPreTrainedModel):
         self._tied_weights_keys = {"lm_head.weight": f"{table}_embeddings.weight"}
         self.post_init()  # type: ignore[no-untyped-call]  # has no types
 
-    def train_refiners(self) -> None:
+    def train_refiners(self, names: Sequence[str] | None = None) -> None:
         """Freeze all but score and energy network: from now on `forward` returns their loss.
 
+        Args:
+            names: Which of them are trained; all that the model has, if not given.
+
         Raises:
-            ValueError: If the model has neither.
+            ValueError: If the model has none, or not all of these.
         """
-        if not self.refiners:
+        names = tuple(self.refiners if names is None else names)
+        missing = [name for name in names if name not in self.refiners]
+        if missing or not names:
             raise ValueError(
-                "Refiners can be trained only in a model that has some, but `num_score_layers` and "
-                "`num_energy_layers` are 0. Set one of them."
+                f"Refiners can be trained only in a model that has them, but it has no "
+                f"{' and no '.join(missing) or 'refiner'}. Set `num_score_layers` or "
+                f"`num_energy_layers`."
             )
-        self.trains_refiners = True
+        self.trained_refiners = names
         self.requires_grad_(False)
-        self.refiners.requires_grad_(True)
-        if "energy" in self.refiners:
+        for name in names:
+            self.refiners[name].requires_grad_(True)
+        if "energy" in names:
             cast("EnergyNetwork", self.refiners["energy"]).freeze_constants()
         self.train(self.training)
 
     def train(self, mode: bool = True) -> LaNMTForConditionalGeneration:
         """Switch dropout on or off; what is frozen has none."""
-        super().train(mode and not self.trains_refiners)
-        self.refiners.train(mode)
+        super().train(mode and not self.trained_refiners)
+        for name in self.trained_refiners:
+            self.refiners[name].train(mode)
         return self
 
     @torch.no_grad()
@@ -383,10 +392,10 @@ class LaNMTForConditionalGeneration(NARGenerationMixin, NARPreTrainedModel):
         if labels is not None:
             self._check_labels(labels)
             lengths = (labels != IGNORED_LABEL).sum(-1)
-            if self.has_target_latents or self.trains_refiners:
+            if self.has_target_latents or self.trained_refiners:
                 labels = labels[:, : max(1, int(lengths.max()))]  # no wider than lengths say
         use_dict = self.config.return_dict if return_dict is None else return_dict
-        if self.trains_refiners and labels is not None:
+        if self.trained_refiners and labels is not None:
             output = self._refiner_losses(input_ids, attention_mask, labels != IGNORED_LABEL)
             return output if use_dict else output.to_tuple()
         source = self.encode(input_ids, attention_mask, lengths)
@@ -445,11 +454,12 @@ class LaNMTForConditionalGeneration(NARGenerationMixin, NARPreTrainedModel):
         """Return what `forward` returns where refiners are trained."""
         with torch.no_grad():
             source = self.encode(input_ids, attention_mask, target_mask.sum(-1))
-            noise = self.config.refiner_noise if self.refiners.training else 0.0
+            is_training = any(self.refiners[name].training for name in self.trained_refiners)
+            noise = self.config.refiner_noise if is_training else 0.0
             iterations = self.config.refiner_iterations
             lesson = make_lesson(self, source, target_mask, iterations, noise)
         terms: dict[str, Tensor] = {}
-        for name in self.refiners:
+        for name in self.trained_refiners:
             context = self.read_source(name, target_mask, source)
             step = self.latent_step(name, lesson.start, context, differentiable=True)
             terms |= lesson_terms(name, step, lesson, context.latent_mask)
@@ -460,7 +470,7 @@ class LaNMTForConditionalGeneration(NARGenerationMixin, NARPreTrainedModel):
                 terms[f"{name}_word_loss"] = (words / target_mask.sum()).detach()
                 weight = self.config.refiner_word_weight
                 terms[f"{name}_loss"] += weight * words / context.latent_mask.sum()
-        loss = torch.stack([terms[f"{name}_loss"] for name in self.refiners]).sum()
+        loss = torch.stack([terms[f"{name}_loss"] for name in self.trained_refiners]).sum()
         return LaNMTOutput(loss=loss, **{name: value.detach() for name, value in terms.items()})
 
     def _posterior_of_labels(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+import dataclasses
+from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor
@@ -10,6 +11,7 @@ from torch import Tensor
 from .refinement_state import (
     LatentNetwork,
     RefinementState,
+    StartsAtPriorMean,
     check_limits,
     draft_from_latent,
     same_draft,
@@ -17,7 +19,7 @@ from .refinement_state import (
 
 
 @dataclass(frozen=True)
-class DeltaPosterior:
+class DeltaPosterior(StartsAtPriorMean):
     """Move the latents to the posterior mean given the draft, then decode the best draft again.
 
     One iteration asks the network for one posterior, one length and one decoder pass. A row is
@@ -42,10 +44,6 @@ class DeltaPosterior:
     def __post_init__(self) -> None:
         check_limits(self, zero_means="decode from the prior mean")
 
-    def draft(self, network: LatentNetwork, source: Any) -> RefinementState:
-        """Decode from the prior mean."""
-        return self.start(network, source, network.infer_prior(source).mean)
-
     def start(self, network: LatentNetwork, source: Any, latent: Tensor) -> RefinementState:
         """Decode from given latents, `[batch, latent_len, latent_dim]`."""
         return draft_from_latent(network, source, latent, self.max_length)
@@ -56,8 +54,9 @@ class DeltaPosterior:
         """Run one iteration. Pure: same inputs, same output; `state` is not changed."""
         posterior = network.infer_posterior(state.tokens, state.target_mask, source)
         new = draft_from_latent(network, source, posterior.mean, self.max_length)
-        new = replace(new, iteration=state.iteration + 1)
-        return replace(new, is_finished=same_draft(state, new)) if self.stop_early else new
+        new = dataclasses.replace(new, iteration=state.iteration + 1)
+        is_finished = same_draft(state, new) if self.stop_early else new.is_finished
+        return dataclasses.replace(new, is_finished=is_finished)
 
     def finish(
         self, network: LatentNetwork, source: Any, state: RefinementState

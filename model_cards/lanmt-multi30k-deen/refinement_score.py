@@ -11,6 +11,7 @@ from torch import Tensor
 from .refinement_state import (
     LatentNetwork,
     RefinementState,
+    StartsAtPriorMean,
     check_limits,
     draft_from_latent,
     own_scores,
@@ -22,7 +23,7 @@ LINE_SEARCH = (0.5, 1.0, 1.5)
 
 
 @dataclass(frozen=True)
-class ScoreAscent:
+class ScoreAscent(StartsAtPriorMean):
     """Move the latents by a learnt step, several times, and decode once at the end.
 
     One iteration asks the network for one score: no decoder pass, no softmax over the vocabulary,
@@ -69,10 +70,6 @@ class ScoreAscent:
             raise ValueError(f"`line_search` must be true or false, got {self.line_search!r}.")
         if not self.step_tolerance:  # nothing can stop, so the loop need not ask
             object.__setattr__(self, "stop_early", False)
-
-    def draft(self, network: LatentNetwork, source: Any) -> RefinementState:
-        """Start at the prior mean."""
-        return self.start(network, source, network.infer_prior(source).mean)
 
     def start(self, network: LatentNetwork, source: Any, latent: Tensor) -> RefinementState:
         """Start at given latents, `[batch, latent_len, latent_dim]`; nothing is decoded yet."""

@@ -123,6 +123,17 @@ class RefinementState:
         return self.target_mask.sum(-1)
 
 
+class StartsAtPriorMean:
+    """The first draft of a strategy that refines latents."""
+
+    start: Any
+
+    def draft(self, network: LatentNetwork, source: Any) -> RefinementState:
+        """Start at the prior mean."""
+        state: RefinementState = self.start(network, source, network.infer_prior(source).mean)
+        return state
+
+
 class RefinementStrategy(Protocol):
     """One algorithm of one paper. Frozen: everything that changes is in the state."""
 

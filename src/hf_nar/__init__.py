@@ -1,8 +1,7 @@
 """Non-autoregressive sequence-to-sequence models for Hugging Face transformers.
 
-Importing this package loads neither torch nor transformers; the names below load on first use.
-`Translator` and training make the model types known to transformers. To call
-`AutoModel.from_pretrained` yourself without `trust_remote_code`, call `hf_nar.register()` first.
+Importing this package loads neither torch nor transformers; the names below load on first use. To
+call `AutoModel.from_pretrained` without `trust_remote_code`, call `hf_nar.register()` first.
 """
 
 from __future__ import annotations

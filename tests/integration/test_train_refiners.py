@@ -149,14 +149,14 @@ def test_refiners_of_an_export_can_be_trained_further(finished, base, tmp_path):
         (['init_from=""'], "`stage: refiner` must have `family: lanmt` and, in `init_from`"),
         (["family=refinement_nar"], "`stage: refiner` must have `family: lanmt`"),
         (["stage=second"], "stage"),
-        (["model.num_score_layers=0", "model.num_energy_layers=0"], "Set one of them"),
+        (["model.num_score_layers=0", "model.num_energy_layers=0"], "must be set in it"),
         (
             [
                 "model.latent_axis=target",
                 "model.num_target_layers=null",
                 "model.num_source_layers=1",
             ],
-            "init_from",
+            "is missing",
         ),
     ],
     ids=["from-nothing", "other-family", "no-such-stage", "no-refiner", "other-axis"],

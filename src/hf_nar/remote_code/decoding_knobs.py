@@ -161,6 +161,10 @@ class DecodingKnobs:
         for layer in layers:
             for name, value in layer.items():
                 _check_knob(name, value, token_ids)
+        chosen = _first([layer.get("refinement") for layer in layers[:2]], None)
+        if chosen not in (None, layers[2].get("refinement")):
+            for name in STRATEGY_KNOBS:  # the model's own are for its own refinement
+                layers[2].pop(name, None)
         values = {
             name: _first([layer.get(name) for layer in layers], default)
             for name, default in {**NAR_KNOBS, "return_dict_in_generate": False}.items()

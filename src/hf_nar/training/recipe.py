@@ -147,7 +147,7 @@ class Recipe:
         if self.trains_refiners and (self.family != "lanmt" or not self.init_from):
             raise ValueError(
                 f"`stage: {self.stage}` must have `family: lanmt` and, in `init_from`, the model "
-                f"that it refines; got {self.family} and {self.init_from!r}. Train that model first."
+                f"that it refines; got {self.family} and {self.init_from!r}. Train that first."
             )
         if self.init_from and self.vision.init_from:
             raise ValueError(

@@ -1,0 +1,163 @@
+"""Networks that move latents without looking at tokens (Lee, Shu and Cho 2020, section 3).
+
+Both are trained to point where refinement with a delta posterior would go, and both are climbed:
+the energy here is high where a latent is good, so that its gradient, like the score, is the step
+itself. (The paper writes the energy with the other sign; the authors' code as here.)
+"""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedConfig
+from transformers.masking_utils import create_bidirectional_mask
+
+from .layers_nar import CrossEncoder, KeysAndValues
+
+
+@dataclass(frozen=True)
+class LatentContext:
+    """What a refiner reads beside the latents; it stays the same in all iterations.
+
+    Args:
+        latent_mask: True on real latents, `[batch, latent_len]`.
+        attention_mask: `latent_mask` as the refiner's attention wants it.
+        memory_mask: The source's mask as its attention wants it.
+        memory: The refiner's keys and values of the source; see `CrossEncoder.project_memory`.
+        base: What is added to the latents, as their position is not in them,
+            `[batch, latent_len, d_model]`; None where it is.
+    """
+
+    latent_mask: Tensor
+    attention_mask: Tensor | None
+    memory_mask: Tensor | None
+    memory: tuple[KeysAndValues, ...]
+    base: Tensor | None = None
+
+
+class LatentReader(nn.Module):
+    """A stack that reads latents and the source; what it says of them is up to its subclass.
+
+    Args:
+        config: Shape of the layers, and `latent_dim`.
+        num_layers: How many.
+        output_dim: Width of what it says at each position.
+    """
+
+    def __init__(self, config: PreTrainedConfig, num_layers: int, output_dim: int) -> None:
+        super().__init__()
+        self.config = config
+        self.latent_projection = nn.Linear(config.latent_dim, config.d_model)
+        self.layers = CrossEncoder(config, num_layers)
+        self.head = nn.Linear(config.d_model, output_dim)
+
+    def context(
+        self,
+        latent_mask: Tensor,
+        states: Tensor,
+        source_mask: Tensor,
+        memory: tuple[KeysAndValues, ...],
+        is_aligned: bool,
+    ) -> LatentContext:
+        """Return what stays the same in all iterations.
+
+        Args:
+            latent_mask: True on real latents, `[batch, latent_len]`.
+            states: Source states, `[batch, source_len, d_model]`.
+            source_mask: True on real source positions, `[batch, source_len]`.
+            memory: What `layers.project_memory` made of the states.
+            is_aligned: Whether each latent belongs to a source position, whose state says what
+                stands there; a latent of a target position says itself where it is.
+        """
+        queries = states.new_empty(*latent_mask.shape, 1)
+        return LatentContext(
+            latent_mask,
+            create_bidirectional_mask(self.config, queries, latent_mask),
+            create_bidirectional_mask(self.config, queries, source_mask, states),
+            memory,
+            states if is_aligned else None,
+        )
+
+    def read(self, latent: Tensor, context: LatentContext) -> Tensor:
+        """Map latents `[batch, latent_len, latent_dim]` to `[batch, latent_len, d_model]`."""
+        hidden = self.latent_projection(latent)
+        if context.base is not None:
+            hidden = hidden + context.base
+        masks = context.attention_mask, context.memory_mask
+        read: Tensor = self.layers(hidden, masks[0], context.memory, masks[1])
+        return read
+
+
+class ScoreNetwork(LatentReader):
+    """S(z; x): the step that a latent should take, read off directly."""
+
+    def __init__(self, config: PreTrainedConfig, num_layers: int) -> None:
+        super().__init__(config, num_layers, config.latent_dim)
+
+    def forward(self, latent: Tensor, context: LatentContext) -> Tensor:
+        """Return a step for each latent, 0 on padding, `[batch, latent_len, latent_dim]`."""
+        step: Tensor = self.head(self.read(latent, context))
+        return step * context.latent_mask[..., None]
+
+
+class EnergyNetwork(LatentReader):
+    """E(z; x): how good latents are; its gradient is the step that they should take.
+
+    Training differentiates that gradient again, which fused attention cannot do, so this network
+    attends with plain matrix products, whatever implementation the model was loaded with.
+    """
+
+    def __init__(self, config: PreTrainedConfig, num_layers: int) -> None:
+        plain = copy.copy(config)
+        plain._attn_implementation = "eager"
+        super().__init__(plain, num_layers, 1)
+
+    def forward(self, latent: Tensor, context: LatentContext) -> Tensor:
+        """Return the energy of each row's latents, `[batch]`.
+
+        It is a sum over latents, as a log probability is, so that the step of one latent does not
+        shrink as sentences grow; the authors take the mean.
+        """
+        of_each: Tensor = self.head(self.read(latent, context))[..., 0]
+        return (of_each * context.latent_mask).sum(-1)
+
+    def freeze_constants(self) -> None:
+        """Take the parameters that only add a constant, and have no gradient, out of training."""
+        for parameter in (self.head.bias, self.layers.norm.bias):
+            parameter.requires_grad_(False)
+
+    def gradient(self, latent: Tensor, context: LatentContext, differentiable: bool) -> Tensor:
+        """Return dE/dz, 0 on padding, `[batch, latent_len, latent_dim]`.
+
+        Args:
+            latent: `[batch, latent_len, latent_dim]`.
+            context: What stays the same.
+            differentiable: Whether the gradient itself can be differentiated, as training does.
+
+        Raises:
+            RuntimeError: If it is called in inference mode, where no gradient can be taken.
+        """
+        if torch.is_inference_mode_enabled():
+            raise RuntimeError(
+                "Energy inference takes gradients, which `torch.inference_mode` forbids. Use "
+                '`torch.no_grad`, or the refinement "score".'
+            )
+        with torch.enable_grad():
+            variable = latent.detach().requires_grad_()
+            total = self(variable, context).sum()  # rows do not depend on each other
+            (gradient,) = torch.autograd.grad(total, variable, create_graph=differentiable)
+        return gradient * context.latent_mask[..., None]
+
+
+def build_refiners(config: Any) -> nn.ModuleDict:
+    """Return the refiners that a config asks for, by the name of their strategy."""
+    refiners = nn.ModuleDict()
+    if config.num_score_layers:
+        refiners["score"] = ScoreNetwork(config, config.num_score_layers)
+    if config.num_energy_layers:
+        refiners["energy"] = EnergyNetwork(config, config.num_energy_layers)
+    return refiners

@@ -1,0 +1,240 @@
+"""What all networks share: the encoded source, embeddings, checks of inputs, limits of lengths."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+from transformers import initialization as init
+from transformers.masking_utils import create_bidirectional_mask
+
+from .layers_nar import sinusoidal_positions
+from .length_predictor import LengthPredictor, LengthTransform
+
+
+@dataclass(frozen=True)
+class EncodedSource:
+    """What is computed once for each sentence and read in every iteration.
+
+    Args:
+        embeddings: What the encoder starts with, `[batch, source_len, d_model]`.
+        states: Source states, `[batch, source_len, d_model]`.
+        mask: True on real source positions, `[batch, source_len]`.
+        attention_mask: `mask` as the attention implementation wants it.
+        is_empty: True for rows with no token but special ones, `[batch]`.
+        memory: Keys and values of the states for the decoder, in the network's own order.
+        target_lengths: Lengths to use instead of predicted ones, in tokens, `[batch]`.
+        extra_length: Tokens added to each predicted length.
+        memories: Keys and values for other parts, by the part's name, made when it first reads.
+    """
+
+    embeddings: Tensor
+    states: Tensor
+    mask: Tensor
+    attention_mask: Any
+    is_empty: Tensor
+    memory: tuple[Any, ...]
+    target_lengths: Tensor | None = None
+    extra_length: int = 0
+    memories: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def lengths(self) -> Tensor:
+        """Real source positions of each row, `[batch]`."""
+        return self.mask.sum(-1)
+
+
+class NARPreTrainedModel(PreTrainedModel):
+    """Base class of the networks; these take `generate` from `NARGenerationMixin` themselves.
+
+    (transformers looks for such a mixin among a model's direct base classes only.)
+
+    A network has `source_embeddings` and `length_predictor`, encodes its source in `encode`, and
+    says in `first_length_logits` how long it takes the target to be before any draft.
+    """
+
+    base_model_prefix = ""
+    main_input_name = "input_ids"
+    supports_gradient_checkpointing = True
+    accepts_loss_kwargs = False  # the loss is a mean over tokens; Trainer must not rescale it
+    _supports_sdpa = True
+    _no_split_modules = ["EncoderLayer", "CrossLayer"]  # noqa: RUF012  as the base class has it
+
+    source_embeddings: nn.Embedding
+    length_predictor: LengthPredictor
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        """Initialise one module that no checkpoint filled."""
+        if isinstance(module, nn.Linear):
+            init.xavier_uniform_(module.weight)
+            if module.bias is not None:
+                init.zeros_(module.bias)
+        elif isinstance(module, nn.Embedding):
+            init.normal_(module.weight, std=self.config.init_std or self.config.d_model**-0.5)
+            if module.padding_idx is not None:
+                init.zeros_(module.weight[module.padding_idx])
+        elif isinstance(module, nn.LayerNorm):
+            init.ones_(module.weight)
+            init.zeros_(module.bias)
+        elif isinstance(module, LengthTransform):
+            init.constant_(module.raw_std, module.first_raw_std)
+
+    def get_input_embeddings(self) -> nn.Embedding:
+        """Return the source embeddings."""
+        return self.source_embeddings
+
+    def set_input_embeddings(self, value: nn.Module) -> None:
+        """Replace the source embeddings, and the target's where they share one table."""
+        self.source_embeddings = cast("nn.Embedding", value)
+
+    def resize_token_embeddings(self, *args: Any, **kwargs: Any) -> nn.Embedding:
+        """Resize the vocabulary of source, target and output together.
+
+        Raises:
+            ValueError: If source and target have embeddings of their own.
+        """
+        if not self.config.share_embeddings:
+            raise ValueError(
+                "The vocabulary can be resized only if source and target share embeddings, and "
+                "`share_embeddings` is False here. Make a new model with the size you need."
+            )
+        resized: nn.Embedding = super().resize_token_embeddings(*args, **kwargs)
+        return resized
+
+    def _embed(self, table: nn.Embedding, ids: Tensor) -> Tensor:
+        """Return scaled embeddings plus positions, `[batch, length, d_model]`."""
+        return self._add_positions(table(ids) * math.sqrt(self.config.d_model))
+
+    def _add_positions(self, hidden: Tensor) -> Tensor:
+        """Return `hidden` `[batch, length, d_model]` plus positions, some units dropped."""
+        positions = sinusoidal_positions(hidden.shape[1], self.config.d_model, like=hidden)
+        dropped: Tensor = nn.functional.dropout(
+            hidden + positions, self.config.dropout, self.training
+        )
+        return dropped
+
+    def _attention_mask(self, hidden: Tensor, mask: Tensor) -> Any:
+        """Return `mask` `[batch, length]` as the attention implementation wants it."""
+        return create_bidirectional_mask(self.config, hidden, mask)
+
+    def _cross_mask(self, queries: Tensor, mask: Tensor, memory: Tensor) -> Any:
+        """Return `mask` of `memory` as the attention of `queries` to it wants it."""
+        return create_bidirectional_mask(self.config, queries, mask, memory)
+
+    def _special_ids(self, device: torch.device) -> Tensor:
+        """Return the ids of tokens that are no words."""
+        names = ("pad", "bos", "eos", "unk", "mask")
+        ids = (getattr(self.config, f"{name}_token_id") for name in names)
+        return torch.tensor([i for i in ids if i is not None], device=device)
+
+    def _read_source(
+        self, input_ids: Tensor, attention_mask: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """Check source ids; return where they are real, and which rows have no words.
+
+        Returns:
+            Boolean `[batch, source_len]` and `[batch]`. A row of padding only keeps one position.
+
+        Raises:
+            ValueError: If the source is longer than the model was made for, or empty.
+        """
+        self._check_source(input_ids, attention_mask)
+        is_pad = input_ids == self.config.pad_token_id
+        mask = ~is_pad if attention_mask is None else attention_mask.bool()
+        is_empty = ~(mask & ~torch.isin(input_ids, self._special_ids(mask.device))).any(-1)
+        return self._keep_one_position(mask), is_empty
+
+    def _keep_one_position(self, mask: Tensor) -> Tensor:
+        """Return the mask with a real position in each row, as attention needs one."""
+        mask = mask.clone()
+        mask[:, 0] |= ~mask.any(-1)
+        return mask
+
+    def _check_source(self, input_ids: Tensor, attention_mask: Tensor | None) -> None:
+        limit = self.config.max_position_embeddings
+        if input_ids.ndim != 2 or 0 in input_ids.shape:
+            raise ValueError(
+                f"`input_ids` must have shape [batch, source_len] with at least one token, got "
+                f"{list(input_ids.shape)}. Tokenize with return_tensors='pt', padding=True."
+            )
+        if input_ids.shape[1] > limit:
+            raise ValueError(
+                f"Source has {input_ids.shape[1]} tokens, but the model takes at most {limit} "
+                f"(`max_position_embeddings`). Split the text or tokenize with truncation=True, "
+                f"max_length={limit}."
+            )
+        if attention_mask is not None and attention_mask.shape != input_ids.shape:
+            raise ValueError(
+                f"`attention_mask` must have the shape of `input_ids`, {list(input_ids.shape)}; "
+                f"got {list(attention_mask.shape)}."
+            )
+
+    def _check_labels(self, labels: Tensor) -> None:
+        limit = self.config.max_target_length
+        if labels.shape[1] > limit:
+            raise ValueError(
+                f"Labels have {labels.shape[1]} tokens, but the model makes at most {limit} "
+                f"(`max_target_length`). Drop or split such pairs."
+            )
+
+    def prepare_to_refine(self, refinement: str, source: Any) -> None:
+        """Make what a strategy will read for each sentence, before candidates repeat these."""
+
+    def first_length_logits(self, source: Any) -> Tensor:
+        """Return logits over length classes before any draft, `[batch, classes]`."""
+        raise NotImplementedError(f"{type(self).__name__} must predict lengths.")
+
+    def _length_base(self, source: Any) -> Tensor:
+        """Return the length to which the class in the middle stands for, `[batch]`."""
+        lengths: Tensor = source.lengths
+        return lengths
+
+    def _pick_length(self, logits: Tensor, source: Any) -> Tensor:
+        """Return the lengths that are given or most likely, `[batch]`; see `_limit_lengths`."""
+        if source.target_lengths is not None:
+            given: Tensor = source.target_lengths.clamp(max=self.config.max_target_length)
+            return given
+        lengths = self.length_predictor.most_likely_length(logits, self._length_base(source))
+        return self._limit_lengths(lengths, source)
+
+    def likely_lengths(self, source: Any, count: int) -> Tensor:
+        """Return the `count` most likely target lengths of each row, `[batch, count]`.
+
+        In tokens with the end token, the most likely first, limited as the length of a draft is.
+
+        Args:
+            source: What `encode` gave.
+            count: How many, at most the classes of the length predictor.
+        """
+        logits = self.first_length_logits(source)
+        lengths = self.length_predictor.likely_lengths(logits, self._length_base(source), count)
+        return self._limit_lengths(lengths.T, source).T
+
+    def _limit_lengths(self, lengths: Tensor, source: Any) -> Tensor:
+        """Add the extra length; return at least 1, at most the limit, and 1 without words.
+
+        Args:
+            lengths: Predicted, `[..., batch]`.
+            source: What `encode` gave.
+        """
+        longer = (lengths + source.extra_length).clamp(1, self.config.max_target_length)
+        limited: Tensor = longer.masked_fill(source.is_empty, 1)
+        return limited
+
+    def _allow_words_only(self, logits: Tensor, lengths: Tensor) -> Tensor:
+        """Let only words win, and the end token at the last position of each row.
+
+        Logits `[batch, target_len, vocab]` are changed in place, as they are large and nobody else
+        has them.
+        """
+        lowest = torch.finfo(logits.dtype).min
+        logits[..., self._special_ids(logits.device)] = lowest
+        rows = torch.arange(len(lengths), device=logits.device)
+        logits[rows, lengths - 1] = lowest
+        logits[rows, lengths - 1, self.config.eos_token_id] = 0.0
+        return logits

@@ -1,0 +1,104 @@
+"""How score and energy networks are trained (Lee, Shu and Cho 2020, section 3).
+
+The goal is made by the model itself, which stays as it is: from latents around the prior mean, some
+iterations with a delta posterior; the refiner learns the way from the first to the last. Of the
+reference only the length is read.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from .losses_nar import IGNORED_LABEL, word_loss_sum
+from .refinement_state import most_likely_tokens
+
+
+@dataclass(frozen=True)
+class RefinerLesson:
+    """What refiners learn from one batch.
+
+    Args:
+        start: Latents, `[batch, latent_len, latent_dim]`.
+        way: Where delta iterations moved them, as a difference, 0 on padding, in the same shape.
+        tokens: The draft at the end of that way, padding after its end, `[batch, target_len]`.
+        target_mask: True on real target positions, `[batch, target_len]`.
+    """
+
+    start: Tensor
+    way: Tensor
+    tokens: Tensor
+    target_mask: Tensor
+
+
+@torch.no_grad()
+def make_lesson(
+    network: Any, source: Any, target_mask: Tensor, iterations: int, noise: float
+) -> RefinerLesson:
+    """Draw latents around the prior mean and see where delta iterations move them.
+
+    Args:
+        network: LaNMT, in evaluation mode.
+        source: What its `encode` gave, with the lengths of the targets.
+        target_mask: True on real target positions, `[batch, target_len]`.
+        iterations: How many.
+        noise: Largest factor of the prior's standard deviation; each sentence draws its own below
+            it. 0 starts at the prior mean.
+    """
+    prior = network.infer_prior(source)
+    scale = noise * prior.mean.new_empty(len(target_mask), 1, 1).uniform_()
+    start = prior.mean + scale * prior.std * torch.randn_like(prior.mean)
+    latent, lengths = start, target_mask.sum(-1)
+
+    def draft() -> Tensor:
+        logits = network.decode(latent, lengths, source)
+        return most_likely_tokens(logits, target_mask, network.pad_token_id)[0]
+
+    for _ in range(iterations):
+        latent = network.infer_posterior(draft(), target_mask, source).mean
+    mask = network.latent_mask(target_mask, source)[..., None]
+    return RefinerLesson(start, (latent - start) * mask, draft(), target_mask)
+
+
+def word_sum_of_lesson(logits: Tensor, lesson: RefinerLesson) -> Tensor:
+    """Return the cross-entropy of the lesson's draft, in nats, a sum over its tokens, scalar.
+
+    Not in the paper: an error of a step matters as much as the words that it changes. The draft
+    is one of many good translations, but the only one that follows from these latents.
+
+    Args:
+        logits: What the latents decode to after a step, `[batch, target_len, vocab]`.
+        lesson: What should be learnt.
+    """
+    labels = lesson.tokens.masked_fill(~lesson.target_mask, IGNORED_LABEL)
+    return word_loss_sum(logits, labels, label_smoothing=0.0)
+
+
+def lesson_terms(
+    refiner: str, step: Tensor, lesson: RefinerLesson, mask: Tensor
+) -> dict[str, Tensor]:
+    """Return the loss of one refiner, with gradient, and how well it does, by name.
+
+    The loss is |s|^2 - 2 <s, way>, which is the squared error less a constant; both are for each
+    latent. The cosine is that of the whole sentence's step with its way, a mean over sentences.
+
+    Args:
+        refiner: Its name.
+        step: Where it would move the latents, 0 on padding, `[batch, latent_len, latent_dim]`.
+        lesson: What it should learn.
+        mask: True on real latents, `[batch, latent_len]`.
+    """
+    step, way = step.float(), lesson.way.float()
+    num_latents = mask.sum()
+    loss = (step.square() - 2 * step * way).sum() / num_latents
+    cosine = functional.cosine_similarity(step.flatten(1), way.flatten(1), dim=-1)
+    error = (step - way).square().sum() / num_latents
+    return {
+        f"{refiner}_loss": loss,
+        f"{refiner}_cosine": cosine.mean().detach(),
+        f"{refiner}_error": error.detach(),
+    }
