@@ -2,20 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import Tensor
 
-from .refinement_state import (
-    LatentNetwork,
-    RefinementState,
-    StartsAtPriorMean,
-    check_limits,
-    draft_from_latent,
-    same_draft,
-)
+from .latent_drafts import StartsAtPriorMean, draft_from_latent
+from .refinement_state import LatentNetwork, RefinementState, check_limits, same_draft
 
 
 @dataclass(frozen=True)
@@ -54,9 +47,9 @@ class DeltaPosterior(StartsAtPriorMean):
         """Run one iteration. Pure: same inputs, same output; `state` is not changed."""
         posterior = network.infer_posterior(state.tokens, state.target_mask, source)
         new = draft_from_latent(network, source, posterior.mean, self.max_length)
-        new = dataclasses.replace(new, iteration=state.iteration + 1)
+        new = replace(new, iteration=state.iteration + 1)
         is_finished = same_draft(state, new) if self.stop_early else new.is_finished
-        return dataclasses.replace(new, is_finished=is_finished)
+        return replace(new, is_finished=is_finished)
 
     def finish(
         self, network: LatentNetwork, source: Any, state: RefinementState

@@ -8,12 +8,11 @@ from typing import Any, ClassVar, cast
 import torch
 from torch import Tensor
 
+from .latent_drafts import StartsAtPriorMean, draft_from_latent
 from .refinement_state import (
     LatentNetwork,
     RefinementState,
-    StartsAtPriorMean,
     check_limits,
-    draft_from_latent,
     own_scores,
     real_positions,
 )
