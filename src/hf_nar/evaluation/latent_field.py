@@ -12,7 +12,8 @@ from torch import Tensor
 from hf_nar.evaluation.latent_plane import Plane, grid_places, grid_range, rounded
 from hf_nar.evaluation.latent_sentence import LatentSentence, PathPoint
 from hf_nar.inference import Translator
-from hf_nar.remote_code.refinement_state import draft_from_latent, own_scores, real_positions
+from hf_nar.remote_code.latent_drafts import draft_from_latent
+from hf_nar.remote_code.refinement_state import own_scores, real_positions
 
 ARROWS = 15  # along each axis
 

@@ -8,9 +8,10 @@ import torch
 from tiny_networks import batch_of, refiner_model
 
 from hf_nar.remote_code.generation_nar import refine_until_finished
+from hf_nar.remote_code.latent_drafts import draft_from_latent
 from hf_nar.remote_code.refinement_energy import EnergyAscent
 from hf_nar.remote_code.refinement_score import LINE_SEARCH, ScoreAscent
-from hf_nar.remote_code.refinement_state import draft_from_latent, own_scores
+from hf_nar.remote_code.refinement_state import own_scores
 
 STRATEGIES = pytest.mark.parametrize("strategy_class", [ScoreAscent, EnergyAscent])
 PAD, WORD = 0, 10
