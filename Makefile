@@ -8,9 +8,10 @@ PIP_ARGS ?=
 TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 BIN := $(VENV)/bin
 STUDENT := model_cards/lanmt-multi30k-deen
+SCORE := model_cards/lanmt-score-multi30k-deen
 REFINEMENT := model_cards/refinement-nar-multi30k-deen
 # Results that belong to no committed model and stand in the README.
-FIGURES := training/results/base-cpu.json training/results/lanmt-multi30k-deen-raw.json training/results/refinement-nar-multi30k-deen-raw.json training/results/multi30k-en-repair.json
+FIGURES := training/results/base-cpu.json training/results/lanmt-multi30k-deen-raw.json training/results/refinement-nar-multi30k-deen-raw.json training/results/multi30k-en-repair.json training/results/lanmt-target-multi30k-deen.json
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
@@ -53,6 +54,9 @@ cards: $(STAMP) ## Write the model cards, the README's tables and its pictures a
 		--label teacher
 	$(BIN)/hf-nar plot pareto $(STUDENT)/results.json --output $(STUDENT)/pareto.svg
 	$(BIN)/hf-nar plot drafts $(STUDENT)/results.json --sentence 3 --output $(STUDENT)/drafts.svg
+	$(BIN)/hf-nar plot iterations $(SCORE)/results.json --output $(SCORE)/iterations.svg \
+		--metric bleu --metric log_likelihood --metric marginal
+	$(BIN)/hf-nar plot latent-field training/results/latent-field.json --output $(SCORE)/latent-field.svg
 	$(BIN)/hf-nar plot adaptive $(REFINEMENT)/results.json --output $(REFINEMENT)/adaptive.svg
 	$(BIN)/hf-nar plot iterations $(REFINEMENT)/results.json $(STUDENT)/results.json \
 		model_cards/teacher-multi30k-deen/results.json --output $(REFINEMENT)/iterations.svg \

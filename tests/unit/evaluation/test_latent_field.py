@@ -7,7 +7,8 @@ from tiny_networks import refiner_model
 
 from hf_nar.evaluation.latent_field import ARROWS, measure_latent_field
 from hf_nar.inference import Translator
-from hf_nar.remote_code.refinement_state import draft_from_latent, own_scores, real_positions
+from hf_nar.remote_code.latent_drafts import draft_from_latent
+from hf_nar.remote_code.refinement_state import own_scores, real_positions
 
 SOURCE = "Ein Hund läuft im Schnee."
 PLACES = [(0, 0), (3, 14), (9, 2)]  # row and column of some arrows
