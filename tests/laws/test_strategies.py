@@ -145,6 +145,7 @@ def test_what_stands_on_source_padding_changes_nothing(model, generate):
 
 
 def test_more_source_padding_changes_nothing(model, generate):
+    model.double()  # random energies are so steep that a few steps magnify rounding
     source = sentences(model, *LENGTHS)
     wider = torch.nn.functional.pad(source, (0, 6), value=model.config.pad_token_id)
 

@@ -187,7 +187,7 @@ def test_what_is_frozen_has_no_dropout_but_refiners_do(axis):
 
     assert torch.equal(lessons[0].way, lessons[1].way)
     assert torch.equal(model.encode(ids).states, model.encode(ids).states)
-    assert model.refiners.training
+    assert model.refiners["score"].training
     assert not torch.equal(first.score_loss, second.score_loss)
 
 
@@ -279,7 +279,7 @@ def test_gradient_checkpointing_gives_the_same_gradients(axis):
 
 
 def test_a_model_without_refiners_cannot_train_them():
-    with pytest.raises(ValueError, match="`num_score_layers` and `num_energy_layers` are 0"):
+    with pytest.raises(ValueError, match="it has no refiner"):
         new_model().train_refiners()
 
 
