@@ -11,7 +11,7 @@ STUDENT := model_cards/lanmt-multi30k-deen
 SCORE := model_cards/lanmt-score-multi30k-deen
 REFINEMENT := model_cards/refinement-nar-multi30k-deen
 # Results that belong to no committed model and stand in the README.
-FIGURES := training/results/base-cpu.json training/results/lanmt-multi30k-deen-raw.json training/results/refinement-nar-multi30k-deen-raw.json training/results/multi30k-en-repair.json training/results/lanmt-target-multi30k-deen.json
+FIGURES := training/results/base-cpu.json training/results/base-cpu-latent.json training/results/base-cpu-latent-two-threads.json training/results/lanmt-multi30k-deen-raw.json training/results/refinement-nar-multi30k-deen-raw.json training/results/multi30k-en-repair.json training/results/lanmt-target-multi30k-deen.json
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
