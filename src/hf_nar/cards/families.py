@@ -44,7 +44,7 @@ output = model.generate(
     num_latents=3,  # latents for each of them: the prior mean, and samples around it
     latent_temperature=0.5,  # how far around
     generator=torch.Generator().manual_seed(0),  # the samples' randomness
-    rescoring_model=None,  # an autoregressive model of this vocabulary, to choose the best
+    rank_by="own",  # or give an autoregressive model of this vocabulary as rescoring_model=
     return_dict_in_generate=True,
 )
 output.sequences, output.scores, output.lengths, output.iterations, output.history
