@@ -15,9 +15,11 @@ _BEAM, _RANK_BY, _THRESHOLD = "length_beam", "rank_by", "jaccard_threshold"
 _PATIENCE = "patience"
 _REFINEMENT, _LATENTS, _TEMPERATURE = "refinement", "num_latents", "latent_temperature"
 _STEP, _TOLERANCE, _LINE_SEARCH = "step_size", "step_tolerance", "line_search"
+_PENALTY, _EXTRA = "length_penalty", "extra_length"
 _WORDED = {
     *(_ITERATIONS, _STOP_EARLY, _BEAM, _RANK_BY, _THRESHOLD, _PATIENCE),
     *(_REFINEMENT, _LATENTS, _TEMPERATURE, _STEP, _TOLERANCE, _LINE_SEARCH),
+    *(_PENALTY, _EXTRA),
 }
 NO_REFINEMENT = "none"
 # Where a table says less, or more, than the name of the strategy.
@@ -124,7 +126,9 @@ def readable_label(knobs: Mapping[str, Any]) -> str | None:
     if not set(knobs) <= _WORDED or (_ITERATIONS not in knobs and name != NO_REFINEMENT):
         return None
     named = [] if name is None else [REFINEMENT_NAMES.get(name, str(name))]
-    parts = [*named, *_stopping_words(knobs), *_step_words(knobs), *_candidate_words(knobs)]
+    extra = [f"extra length {knobs[_EXTRA]}"] if _EXTRA in knobs else []
+    steps = [*_stopping_words(knobs), *_step_words(knobs)]
+    parts = [*named, *steps, *extra, *_candidate_words(knobs)]
     return ", ".join(parts)
 
 
@@ -159,8 +163,9 @@ def _candidate_words(knobs: Mapping[str, Any]) -> list[str]:
     if not parts:
         return []
     ranked = " ranked by teacher" if knobs.get(_RANK_BY) == "teacher" else ""
-    heat = f"temperature {knobs[_TEMPERATURE]:g}" if _TEMPERATURE in knobs else ""
-    return [" x ".join(parts) + ranked, *[heat] * bool(heat)]
+    heat = [f"temperature {knobs[_TEMPERATURE]:g}"] if _TEMPERATURE in knobs else []
+    penalty = [f"length penalty {knobs[_PENALTY]:g}"] if _PENALTY in knobs else []
+    return [" x ".join(parts) + ranked, *heat, *penalty]
 
 
 def _count(iterations: int) -> str:

@@ -44,6 +44,10 @@ class LaNMTConfig(NARConfig):
         refiner_iterations: Delta iterations whose way score and energy networks learn to go.
         refiner_noise: Largest factor of the prior's standard deviation for the latents at which
             they learn it.
+        refiner_source_noise: Share of the source words, at most, that are others while they learn,
+            so that they see sources on which the model is as unsure as on new ones.
+        refiner_own_steps: Share of the sentences that start, while they learn, where their own
+            first step has led: in decoding they start there in all iterations but the first.
         refiner_word_weight: Weight of the cross-entropy of the draft at the end of that way, given
             the latents after their step; 0 learns from latents alone, as the paper does.
         consistency_weight: Weight of the divergence between what the posterior makes of the target
@@ -87,7 +91,11 @@ class LaNMTConfig(NARConfig):
         "latent_dim",
         "refiner_iterations",
     )
-    shares: ClassVar[tuple[str, ...]] = ("posterior_noise",)
+    shares: ClassVar[tuple[str, ...]] = (
+        "posterior_noise",
+        "refiner_source_noise",
+        "refiner_own_steps",
+    )
     numbers: ClassVar[tuple[str, ...]] = (
         "length_transform_std",
         "std_floor",
@@ -113,6 +121,8 @@ class LaNMTConfig(NARConfig):
     consistency_weight: float = 0.0
     refiner_iterations: int = 4
     refiner_noise: float = 1.0
+    refiner_source_noise: float = 0.0
+    refiner_own_steps: float = 0.0
     refiner_word_weight: float = 0.0
 
     def _check_types(self) -> None:

@@ -7,14 +7,14 @@ reference only the length is read.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from .losses_nar import IGNORED_LABEL, word_loss_sum
+from .losses_nar import IGNORED_LABEL, replace_words, word_loss_sum
 from .refinement_state import most_likely_tokens
 
 
@@ -33,6 +33,62 @@ class RefinerLesson:
     way: Tensor
     tokens: Tensor
     target_mask: Tensor
+
+
+def refiner_losses(
+    network: Any, input_ids: Tensor, attention_mask: Tensor | None, labels: Tensor
+) -> dict[str, Tensor]:
+    """Return the loss of the refiners that are trained, with gradient, and its terms, by name.
+
+    In evaluation there is no noise, and no step has been taken.
+
+    Args:
+        network: LaNMT after `train_refiners`.
+        input_ids: `[batch, source_len]`.
+        attention_mask: 1 or True on real source tokens, `[batch, source_len]`, or None.
+        labels: Target ids, -100 on padding, `[batch, target_len]`.
+    """
+    names, config = network.trained_refiners, network.config
+    is_training = any(network.refiners[name].training for name in names)
+    target_mask = labels != IGNORED_LABEL
+    with torch.no_grad():
+        if is_training:
+            is_word = ~torch.isin(input_ids, network.special_ids(input_ids.device))
+            input_ids = replace_words(input_ids, is_word, config.refiner_source_noise)
+        source = network.encode(input_ids, attention_mask, target_mask.sum(-1))
+        noise = config.refiner_noise if is_training else 0.0
+        lesson = make_lesson(network, source, target_mask, config.refiner_iterations, noise)
+    terms: dict[str, Tensor] = {}
+    for name in names:
+        context = network.read_source(name, target_mask, source)
+        taught = lesson
+        if is_training and config.refiner_own_steps:
+            first = network.latent_step(name, lesson.start, context).detach()
+            taught = after_own_steps(lesson, first, config.refiner_own_steps)
+        step = network.latent_step(name, taught.start, context, differentiable=True)
+        terms |= lesson_terms(name, step, taught, context.latent_mask)
+        if config.refiner_word_weight:
+            logits = network.decode(taught.start + step, target_mask.sum(-1), source)
+            words = word_sum_of_lesson(logits, taught)
+            terms[f"{name}_word_loss"] = words / target_mask.sum()
+            terms[f"{name}_loss"] += config.refiner_word_weight * words / context.latent_mask.sum()
+    loss = torch.stack([terms[f"{name}_loss"] for name in names]).sum()
+    return {"loss": loss, **{name: value.detach() for name, value in terms.items()}}
+
+
+def after_own_steps(lesson: RefinerLesson, step: Tensor, share: float) -> RefinerLesson:
+    """Return a lesson in which some sentences start where the refiner itself has moved them.
+
+    That is where it stands in all iterations but the first, and where it can learn to make good its
+    own mistakes. The goal stays.
+
+    Args:
+        lesson: From around the prior mean.
+        step: What the refiner does there, `[batch, latent_len, latent_dim]`.
+        share: Probability of each sentence.
+    """
+    step = step * (torch.rand(len(step), 1, 1, device=step.device) < share)
+    return replace(lesson, start=lesson.start + step, way=lesson.way - step)
 
 
 @torch.no_grad()

@@ -17,6 +17,8 @@ FREE_FIELDS = (
     "num_energy_layers",
     "refiner_iterations",
     "refiner_noise",
+    "refiner_source_noise",
+    "refiner_own_steps",
     "refiner_word_weight",
     "dropout",
     "activation_dropout",

@@ -87,6 +87,11 @@ def test_an_autoregressive_model_does_not_refine():
             "refinement=delta_posterior,num_refinement_iterations=1,stop_early=false",
             "delta, 1 iteration, fixed",
         ),
+        (
+            "num_refinement_iterations=1,extra_length=2,length_beam=9,length_penalty=2.5,"
+            "rank_by=teacher",
+            "at most 1 iteration, extra length 2, 9 lengths ranked by teacher, length penalty 2.5",
+        ),
         ("refinement=iterative,num_refinement_iterations=2", "iterative, at most 2 iterations"),
         ("refinement=score", None),
     ],

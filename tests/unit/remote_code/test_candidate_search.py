@@ -120,6 +120,41 @@ def test_the_end_token_counts_for_nothing_and_a_row_without_words_loses():
     torch.testing.assert_close(own_scores(state), torch.tensor([-0.4, -0.5, -torch.inf]))
 
 
+def test_a_length_penalty_divides_the_sum_by_a_power_of_the_number_of_words():
+    mask = torch.tensor([[True, True, True, True, True], [True, True, True, False, False]])
+    scores = torch.tensor([[-0.4, -0.4, -0.4, -0.4, 0.0], [-0.3, -0.3, 0.0, 0.0, 0.0]])
+    state = RefinementState(mask.long(), scores, mask, torch.zeros(2, dtype=torch.bool))
+
+    torch.testing.assert_close(own_scores(state, 2.0), torch.tensor([-1.6 / 16, -0.6 / 4]))
+    torch.testing.assert_close(own_scores(state, 0.0), torch.tensor([-1.6, -0.6]))
+
+
+@pytest.mark.parametrize("rank_by", ["own", "teacher"])
+def test_a_higher_length_penalty_keeps_longer_translations(model, teacher, rank_by):
+    source = batch_of(9, 12, 5)
+    judge = {"rescoring_model": teacher} if rank_by == "teacher" else {}
+    with torch.no_grad():
+        lengths = model.likely_lengths(model.encode(source), 4)
+
+    def kept(penalty):
+        knobs = {"length_beam": 4, "collapse_repeats": False, "length_penalty": penalty}
+        return generate(model, source, rank_by=rank_by, **judge, **knobs).lengths
+
+    assert kept(30.0).tolist() == lengths.max(-1).values.tolist()
+    assert kept(1.0).tolist() != kept(30.0).tolist()
+
+
+def test_a_teacher_divides_by_the_same_power(teacher):
+    tokens, source = batch_of(7, 4), batch_of(6, 3)
+    mask = real_positions(torch.tensor([7, 4]))
+    state = RefinementState(tokens, tokens.float(), mask, torch.zeros(2, dtype=torch.bool))
+    real = (source != PAD).long()
+
+    means, found = (teacher_scores(teacher, state, source, real, alpha) for alpha in (1.0, 2.5))
+
+    torch.testing.assert_close(found, means * torch.tensor([7, 4]) ** -1.5)
+
+
 def test_of_equal_candidates_the_first_wins():
     assert best_rows(torch.tensor([1.0, 1.0, 0.0, 2.0]), 2).tolist() == [0, 3]
 
@@ -128,6 +163,8 @@ def test_of_equal_candidates_the_first_wins():
     ("knobs", "message"),
     [
         ({"length_beam": 0}, "`length_beam` must be an integer and at least 1"),
+        ({"length_penalty": -0.5}, "`length_penalty` must be finite and not negative"),
+        ({"length_penalty": "long"}, "`length_penalty` must be a number, got 'long'"),
         ({"length_beam": 2.0}, "`length_beam` must be an integer and at least 1"),
         ({"length_beam": 12}, "`length_beam` must be at most 11, the lengths that"),
         ({"length_beam": 2, "target_lengths": torch.tensor([4])}, "nothing to choose from"),
