@@ -143,9 +143,31 @@ def test_refiners_of_an_export_can_be_trained_further(finished, base, tmp_path):
     assert 0 < step < 0.02  # not far from where it started
 
 
+def test_refiners_can_go_on_with_a_model_that_was_trained_further(finished, base, tmp_path):
+    further = str(tmp_path / "further.yaml")
+    tuned = tiny_recipe(base) | {"output": str(tmp_path / "further")}
+    tuned["init_from"] = str(base / "run/export")
+    tuned["tokenizer"] = {"name": str(base / "run/export")}
+    Path(further).write_text(yaml.safe_dump(tuned), encoding="utf-8")
+    assert main(["train", further, "model.dropout=0.0", "training.max_steps=2"]) == 0
+    recipe = write_second(tmp_path, base)
+    begun = f"refiners_from={finished / 'run/export'}"
+
+    model = f"init_from={tmp_path / 'further/export'}"
+    assert main(["train", recipe, model, begun, "training.max_steps=1"]) == 0
+
+    last = weights_of(tmp_path / "run/export")
+    frozen, start = weights_of(tmp_path / "further/export"), weights_of(finished / "run/export")
+    assert all(last[name].equal(value) for name, value in frozen.items())
+    name = "refiners.score.layers.layers.0.feed_forward.fc1.weight"
+    assert 0 < (last[name].float() - start[name].float()).abs().max() < 0.02
+
+
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
+        (["refiners_from=runs/x", "stage=model"], "`refiners_from` is for `stage: refiner`"),
+        (["refiners_from=BASE"], "must be a model with a score or an energy network"),
         (['init_from=""'], "`stage: refiner` must have `family: lanmt` and, in `init_from`"),
         (["family=refinement_nar"], "`stage: refiner` must have `family: lanmt`"),
         (["stage=second"], "stage"),
@@ -159,10 +181,19 @@ def test_refiners_of_an_export_can_be_trained_further(finished, base, tmp_path):
             "is missing",
         ),
     ],
-    ids=["from-nothing", "other-family", "no-such-stage", "no-refiner", "other-axis"],
+    ids=[
+        "no-stage",
+        "no-refiners",
+        "from-nothing",
+        "other-family",
+        "no-such-stage",
+        "no-refiner",
+        "other-axis",
+    ],
 )
 def test_what_cannot_be_trained_is_said_in_one_line(tmp_path, base, capsys, overrides, message):
     recipe = write_second(tmp_path, base)
+    overrides = [text.replace("BASE", str(base / "run/export")) for text in overrides]
 
     code = main(["train", recipe, "generation.refinement=delta_posterior", *overrides])
 

@@ -25,7 +25,8 @@ class LaNMTOutput(ModelOutput):
         score_cosine: Cosine of its steps with the way that delta iterations go, scalar.
         score_error: Squared error of its steps, for each latent, scalar.
         score_word_loss: Cross-entropy, after its steps, of the draft to which delta iterations
-            lead, in nats for each token, scalar; only with a `refiner_word_weight`.
+            lead, without repeated words, in nats for each token, scalar; only with a
+            `refiner_word_weight`.
         length_loss: Cross-entropy of the length, in nats for each sentence, scalar.
         length_logits: `[batch, 2 * max_length_offset + 1]`.
         lengths: Target lengths of the logits, in tokens, `[batch]`.

@@ -121,16 +121,19 @@ def make_lesson(
 
 
 def word_sum_of_lesson(logits: Tensor, lesson: RefinerLesson) -> Tensor:
-    """Return the cross-entropy of the lesson's draft, in nats, a sum over its tokens, scalar.
+    """Return the cross-entropy of the lesson's draft, in nats, a sum over its words, scalar.
 
     Not in the paper: an error of a step matters as much as the words that it changes. The draft
-    is one of many good translations, but the only one that follows from these latents.
+    is one of many good translations, but the only one that follows from these latents. Where it
+    repeats a word, it is no model.
 
     Args:
         logits: What the latents decode to after a step, `[batch, target_len, vocab]`.
         lesson: What should be learnt.
     """
-    labels = lesson.tokens.masked_fill(~lesson.target_mask, IGNORED_LABEL)
+    is_taught = lesson.target_mask.clone()
+    is_taught[:, 1:] &= lesson.tokens[:, 1:] != lesson.tokens[:, :-1]
+    labels = lesson.tokens.masked_fill(~is_taught, IGNORED_LABEL)
     return word_loss_sum(logits, labels, label_smoothing=0.0)
 
 

@@ -117,6 +117,8 @@ class Recipe:
             LaNMT that `init_from` names, "score" or "energy" one of them.
         init_from: Model folder whose weights the run starts with, such as the export of an earlier
             one; empty starts with new weights.
+        refiners_from: Model folder whose score and energy networks they start with, for a model
+            that has been trained further, or again; empty takes what `init_from` has.
         data: The corpora.
         tokenizer: The tokenizer.
         vision: The vision encoder, where the source is an image.
@@ -132,6 +134,7 @@ class Recipe:
     family: str = "lanmt"
     stage: str = "model"
     init_from: str = ""
+    refiners_from: str = ""
     tokenizer: TokenizerRecipe = TokenizerRecipe()
     vision: VisionRecipe = VisionRecipe()
     model: Mapping[str, Any] = field(default_factory=dict)
@@ -148,6 +151,11 @@ class Recipe:
             raise ValueError(
                 f"`stage: {self.stage}` must have `family: lanmt` and, in `init_from`, the model "
                 f"that it refines; got {self.family} and {self.init_from!r}. Train that first."
+            )
+        if self.refiners_from and not self.trains_refiners:
+            raise ValueError(
+                f"`refiners_from` is for `stage: refiner`, score or energy; got {self.stage!r}. "
+                f"Leave it out."
             )
         if self.init_from and self.vision.init_from:
             raise ValueError(

@@ -33,7 +33,11 @@ from hf_nar.training.export import EXPORT_DTYPE, export_folder
 from hf_nar.training.models import FAMILIES, build_model, load_vision_weights
 from hf_nar.training.recipe import Recipe, check_keys, check_types
 from hf_nar.training.trainer import NARTrainer
-from hf_nar.training.warm_start import check_refined_model, starting_weights
+from hf_nar.training.warm_start import (
+    check_refined_model,
+    starting_weights,
+    with_refiners,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -72,7 +76,7 @@ def train(recipe: Recipe, command: str) -> Result:
     tokenizer = prepare_tokenizer(recipe, output)
     model = build_model(recipe, tokenizer)
     if recipe.init_from and not checkpoints:
-        _start_from(Path(recipe.init_from), model, tokenizer, recipe.stage)
+        _start_from(recipe, model, tokenizer)
     if recipe.trains_refiners:
         check_refined_model(model, recipe.init_from)
         names = None if recipe.stage == "refiner" else [recipe.stage]
@@ -251,14 +255,16 @@ def _train_to_the_end(trainer: NARTrainer, model: PreTrainedModel, checkpoints: 
     _load_weights(model, average_weights([last.parent / Path(best).name if best else last]))
 
 
-def _start_from(
-    folder: Path, model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, stage: str
-) -> None:
+def _start_from(recipe: Recipe, model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> None:
     """Load the weights of a model folder, which must be of the same vocabulary."""
+    folder = Path(recipe.init_from)
     if takes_images(model):  # the library knows other names of some vision encoders' weights
         _load_weights(model, load_model(str(folder), torch.float32, None).state_dict())
     else:
-        _load_weights(model, starting_weights(model, average_weights([folder]), stage))
+        saved = average_weights([folder])
+        if recipe.refiners_from:
+            saved = with_refiners(saved, average_weights([Path(recipe.refiners_from)]))
+        _load_weights(model, starting_weights(model, saved, recipe.stage))
     if load_tokenizer(str(folder), None).get_vocab() != tokenizer.get_vocab():
         raise ValueError(
             f"`init_from` must be a model of the run's own vocabulary, but the tokenizer in "

@@ -64,6 +64,22 @@ def starting_weights(
     return weights
 
 
+def with_refiners(saved: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the weights of one model with the score and energy networks of another, by name.
+
+    Raises:
+        ValueError: If the other has none.
+    """
+    refiners = {name: value for name, value in other.items() if name.startswith("refiners.")}
+    if not refiners:
+        raise ValueError(
+            "`refiners_from` must be a model with a score or an energy network, but that folder's "
+            "has none. Leave it out to start with new ones."
+        )
+    own = {name: value for name, value in saved.items() if not name.startswith("refiners.")}
+    return own | refiners
+
+
 def check_refined_model(model: PreTrainedModel, init_from: str) -> None:
     """Check that refiners are trained on the network that their weights come from.
 

@@ -6,11 +6,18 @@ import pytest
 import torch
 from tiny_networks import batch_of, labels_of, new_model, refiner_model
 
-from hf_nar.remote_code.refiner_training import lesson_terms, make_lesson
+from hf_nar.remote_code.refiner_training import (
+    RefinerLesson,
+    after_own_steps,
+    lesson_terms,
+    make_lesson,
+    word_sum_of_lesson,
+)
 
 AXES = pytest.mark.parametrize("axis", ["source", "target"])
 SOURCES, TARGETS = (6, 9, 3), (4, 8, 5)
 NAMES = ("score", "energy")
+MASK = labels_of(*TARGETS) != -100
 
 
 def lesson_of(model, noise=0.0, iterations=2):
@@ -42,9 +49,9 @@ def test_the_way_is_where_delta_iterations_go(axis):
     torch.testing.assert_close(lesson.start, latent)
     for _ in range(3):
         logits = model.decode(latent, torch.tensor(TARGETS), source)
-        tokens = logits.argmax(-1).masked_fill(~lesson.target_mask, 0)
-        latent = model.infer_posterior(tokens, lesson.target_mask, source).mean
-    mask = model.latent_mask(lesson.target_mask, source)[..., None]
+        tokens = logits.argmax(-1).masked_fill(~MASK, 0)
+        latent = model.infer_posterior(tokens, MASK, source).mean
+    mask = model.latent_mask(MASK, source)[..., None]
     torch.testing.assert_close(lesson.way, (latent - lesson.start) * mask)
     assert not lesson.way.requires_grad
 
@@ -68,10 +75,10 @@ def test_noise_moves_the_start_by_a_scale_of_each_sentence(axis):
 def test_the_loss_is_the_squared_error_less_that_of_standing_still(axis):
     model = refiner_model(axis)
     lesson, source = lesson_of(model, noise=1.0)
-    mask = model.latent_mask(lesson.target_mask, source)
+    mask = model.latent_mask(MASK, source)
 
     for name in NAMES:
-        context = model.read_source(name, lesson.target_mask, source)
+        context = model.read_source(name, MASK, source)
         step = model.latent_step(name, lesson.start, context)
         terms = lesson_terms(name, step, lesson, mask)
         stillness = lesson.way.square().sum() / mask.sum()
@@ -81,7 +88,7 @@ def test_the_loss_is_the_squared_error_less_that_of_standing_still(axis):
 def test_a_perfect_step_has_no_error_and_points_the_same_way():
     model = refiner_model()
     lesson, source = lesson_of(model)
-    mask = model.latent_mask(lesson.target_mask, source)
+    mask = model.latent_mask(MASK, source)
 
     perfect = lesson_terms("score", lesson.way, lesson, mask)
     back = lesson_terms("score", -lesson.way, lesson, mask)
@@ -213,9 +220,82 @@ def test_of_the_reference_only_the_length_is_read(axis):
     assert torch.equal(losses(model).loss, other.loss)
 
 
+@AXES
+def test_with_a_word_weight_the_words_at_the_end_of_the_way_are_learnt_too(axis):
+    model = refiner_model(axis, refiner_iterations=2, refiner_word_weight=2.0)
+    model.train_refiners(["score"])
+    model.eval()
+    lesson, source = lesson_of(model)
+
+    output = losses(model)
+
+    context = model.read_source("score", MASK, source)
+    latent = lesson.start + model.latent_step("score", lesson.start, context)
+    logits = model.decode(latent, MASK.sum(-1), source)
+    words = word_sum_of_lesson(logits, lesson)
+    torch.testing.assert_close(output.score_word_loss, words / MASK.sum())
+    plain = refiner_model(axis, refiner_iterations=2)
+    plain.train_refiners(["score"])
+    num_latents = model.latent_mask(MASK, source).sum()
+    without = losses(plain.eval()).loss
+    torch.testing.assert_close(output.loss, without + 2 * words / num_latents)
+
+
+def test_repeated_words_and_padding_are_no_model():
+    tokens = torch.tensor([[7, 8, 8, 2], [9, 2, 0, 0]])
+    mask = tokens != 0
+    lesson = RefinerLesson(torch.zeros(2, 1, 1), torch.zeros(2, 1, 1), tokens, mask)
+    logits = torch.randn(2, 4, 20)
+
+    found = word_sum_of_lesson(logits, lesson)
+
+    taught = [(0, 0, 7), (0, 1, 8), (0, 3, 2), (1, 0, 9), (1, 1, 2)]
+    log_probs = logits.log_softmax(-1)
+    torch.testing.assert_close(found, -sum(log_probs[place] for place in taught))
+
+
+@AXES
+def test_some_sentences_start_where_their_own_step_led_and_have_the_same_goal(axis):
+    lesson, _ = lesson_of(refiner_model(axis))
+    step = torch.randn_like(lesson.start)
+
+    torch.manual_seed(4)
+    taught = after_own_steps(lesson, step, share=0.5)
+
+    moved = (taught.start != lesson.start).flatten(1).any(-1)
+    assert 0 < moved.sum() < len(moved)
+    torch.testing.assert_close(taught.start[moved], (lesson.start + step)[moved])
+    torch.testing.assert_close(taught.start + taught.way, lesson.start + lesson.way)
+    assert torch.equal(after_own_steps(lesson, step, share=0.0).start, lesson.start)
+
+
+def test_noise_in_the_source_changes_what_is_learnt_in_training_alone():
+    plain, noised = (ready(dropout=0.0, refiner_source_noise=share) for share in (0.0, 0.9))
+
+    assert not torch.equal(losses(plain).score_error, losses(noised).score_error)
+    assert torch.equal(losses(plain.eval()).score_error, losses(noised.eval()).score_error)
+
+
+def test_the_length_of_the_target_is_told_to_refiners_of_source_length():
+    model = refiner_model("source")
+    source = model.encode(batch_of(*SOURCES))
+    latent = model.infer_prior(source).mean
+
+    steps = [
+        model.latent_step("score", latent, model.read_source("score", MASK[:, :width], source))
+        for width in (3, 4)
+    ]
+
+    assert not torch.allclose(steps[0], steps[1])
+
+
 @pytest.mark.parametrize(
     ("options", "other"),
-    [({"refiner_noise": 0.0}, {}), ({"refiner_iterations": 1}, {"refiner_iterations": 3})],
+    [
+        ({"refiner_noise": 0.0}, {}),
+        ({"refiner_iterations": 1}, {"refiner_iterations": 3}),
+        ({"refiner_own_steps": 0.9}, {}),
+    ],
 )
 def test_every_option_changes_the_lesson(options, other):
     first, second = (losses(ready("target", dropout=0.0, **each)) for each in (options, other))
