@@ -167,7 +167,7 @@ def test_refiners_can_go_on_with_a_model_that_was_trained_further(finished, base
     ("overrides", "message"),
     [
         (["refiners_from=runs/x", "stage=model"], "`refiners_from` is for `stage: refiner`"),
-        (["refiners_from=BASE"], "must be a model with a score or an energy network"),
+        (["refiners_from=BASE"], "must be a model with what `stage: refiner` trains"),
         (['init_from=""'], "`stage: refiner` must have `family: lanmt` and, in `init_from`"),
         (["family=refinement_nar"], "`stage: refiner` must have `family: lanmt`"),
         (["stage=second"], "stage"),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import shutil
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from hf_nar.data.tokenizer import save_tokenizer
+from hf_nar.training.code_files import write_code
 from hf_nar.training.models import is_autoregressive
 
 EXPORT_DTYPE = torch.bfloat16  # half the size, and the range of float32
@@ -28,6 +28,7 @@ def export_folder(
 
     `AutoModel` and `AutoModelForSeq2SeqLM` load the folder with `trust_remote_code=True`;
     `AutoTokenizer` with either value of that flag (without it, transformers asks in a terminal).
+    `pipeline("translation", …)` works with it, and `handler.py` is for Inference Endpoints.
 
     Args:
         model: A model of this package, or a teacher. It keeps its dtype.
@@ -36,10 +37,10 @@ def export_folder(
         dtype: Of the saved weights.
         image_processor: Of a model whose source is an image; `AutoImageProcessor` loads it.
     """
-    if not is_autoregressive(model):
-        _register_code(model)
     saved: Any = copy.deepcopy(model)
     saved.to(dtype).save_pretrained(folder)
+    if not is_autoregressive(model):  # a teacher's code is in transformers
+        write_code(folder)
     for file in folder.glob("*.safetensors"):  # written for its owner only
         shutil.copymode(folder / "config.json", file)
     tokenizer = copy.deepcopy(tokenizer)
@@ -48,20 +49,3 @@ def export_folder(
     save_tokenizer(tokenizer, folder)
     if image_processor is not None:
         image_processor.save_pretrained(folder)
-
-
-def _register_code(model: PreTrainedModel) -> None:
-    """Have the network's code saved beside its weights; a teacher's is in transformers."""
-    model_class, config_class = type(model), type(model.config)
-    reference = f"{_file_name(model_class)}.{model_class.__name__}"
-    model.config.auto_map = {
-        "AutoConfig": f"{_file_name(config_class)}.{config_class.__name__}",
-        "AutoModel": reference,
-        "AutoModelForSeq2SeqLM": reference,
-    }
-    config_class.register_for_auto_class()
-    model_class.register_for_auto_class("AutoModelForSeq2SeqLM")
-
-
-def _file_name(cls: type) -> str:
-    return Path(str(sys.modules[cls.__module__].__file__)).stem

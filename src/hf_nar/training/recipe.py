@@ -117,8 +117,8 @@ class Recipe:
             LaNMT that `init_from` names, "score" or "energy" one of them.
         init_from: Model folder whose weights the run starts with, such as the export of an earlier
             one; empty starts with new weights.
-        refiners_from: Model folder whose score and energy networks they start with, for a model
-            that has been trained further, or again; empty takes what `init_from` has.
+        refiners_from: Model folder with the score or energy network that the stage starts with,
+            for a model that was trained further after it; empty takes what `init_from` has.
         data: The corpora.
         tokenizer: The tokenizer.
         vision: The vision encoder, where the source is an image.

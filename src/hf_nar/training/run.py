@@ -263,7 +263,8 @@ def _start_from(recipe: Recipe, model: PreTrainedModel, tokenizer: PreTrainedTok
     else:
         saved = average_weights([folder])
         if recipe.refiners_from:
-            saved = with_refiners(saved, average_weights([Path(recipe.refiners_from)]))
+            other = average_weights([Path(recipe.refiners_from)])
+            saved = with_refiners(saved, other, recipe.stage)
         _load_weights(model, starting_weights(model, saved, recipe.stage))
     if load_tokenizer(str(folder), None).get_vocab() != tokenizer.get_vocab():
         raise ValueError(

@@ -64,19 +64,27 @@ def starting_weights(
     return weights
 
 
-def with_refiners(saved: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return the weights of one model with the score and energy networks of another, by name.
+def with_refiners(
+    saved: Mapping[str, Tensor], other: Mapping[str, Tensor], stage: str
+) -> dict[str, Tensor]:
+    """Return the weights of one model with the refiners of another that a stage trains, by name.
+
+    Args:
+        saved: Weights of the model.
+        other: Weights of the other.
+        stage: Of the recipe: "score", "energy", or "refiner" for both.
 
     Raises:
         ValueError: If the other has none.
     """
-    refiners = {name: value for name, value in other.items() if name.startswith("refiners.")}
+    prefix = "refiners." if stage == "refiner" else f"refiners.{stage}."
+    refiners = {name: value for name, value in other.items() if name.startswith(prefix)}
     if not refiners:
         raise ValueError(
-            "`refiners_from` must be a model with a score or an energy network, but that folder's "
-            "has none. Leave it out to start with new ones."
+            f"`refiners_from` must be a model with what `stage: {stage}` trains, but the one in "
+            f"that folder has no such network. Leave it out to start with a new one."
         )
-    own = {name: value for name, value in saved.items() if not name.startswith("refiners.")}
+    own = {name: value for name, value in saved.items() if not name.startswith(prefix)}
     return own | refiners
 
 

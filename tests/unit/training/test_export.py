@@ -48,10 +48,22 @@ def test_every_auto_class_is_named(folder):
     }
 
 
+def test_the_pipeline_is_named(folder):
+    config = json.loads((folder / "config.json").read_text())
+
+    assert config["custom_pipelines"] == {
+        "translation": {
+            "impl": "pipeline_translation.TranslationPipeline",
+            "pt": ["AutoModelForSeq2SeqLM"],
+            "type": "text",
+        }
+    }
+
+
 def test_the_code_is_whole_and_that_of_the_package(folder):
     files = {file.stem: file.read_text("utf-8") for file in folder.glob("*.py")}
 
-    assert "modeling_lanmt" in files
+    assert {"modeling_lanmt", "pipeline_translation", "handler"} <= files.keys()
     for name, text in files.items():
         assert text == (PACKAGE / f"{name}.py").read_text("utf-8")
         assert set(re.findall(r"^from \.(\w+) import", text, re.MULTILINE)) <= files.keys()

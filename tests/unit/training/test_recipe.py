@@ -94,7 +94,10 @@ def test_an_override_may_start_a_section(load, values):
         ("optput=x", "no key `optput`: did you mean `output`?"),
         ("data.foldr=x", "no key `data.foldr`: did you mean `data.folder`?"),
         ("tokenizer.vocabsize=9", "no key `tokenizer.vocabsize`: did you mean"),
-        ("zzz=1", "no key `zzz`: use output, data, family, stage, init_from, refiners_from, tokenizer"),
+        (
+            "zzz=1",
+            "no key `zzz`: use output, data, family, stage, init_from, refiners_from, tokenizer",
+        ),
         ("tokenizer.vocab_size=many", "`tokenizer.vocab_size` in the recipe must be of type int"),
         ("output=3", "`output` in the recipe must be of type str"),
         ("data=3", "`data` in the recipe must be a mapping"),
