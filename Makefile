@@ -12,6 +12,7 @@ SCORE := model_cards/lanmt-score-multi30k-deen
 REFINEMENT := model_cards/refinement-nar-multi30k-deen
 # Results that belong to no committed model and stand in the README.
 FIGURES := training/results/base-cpu.json training/results/base-cpu-latent.json training/results/base-cpu-latent-two-threads.json training/results/lanmt-multi30k-deen-raw.json training/results/refinement-nar-multi30k-deen-raw.json training/results/multi30k-en-repair.json training/results/lanmt-target-multi30k-deen.json
+CARDS := hf-nar card model_cards/*/ $(addprefix --results ,$(FIGURES)) --readme README.md
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
@@ -34,10 +35,11 @@ demo: $(STAMP) ## Translate four German sentences on the CPU, offline, and show 
 test: $(STAMP) ## Run the fast tests: no GPU, no network
 	$(BIN)/python -m pytest
 
-check: $(STAMP) ## Lint, check the format and the types
+check: $(STAMP) ## Lint, check the format, the types and that cards agree with their results
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/$(CARDS) --check
 
 fix: $(STAMP) ## Format, and repair what ruff can repair
 	$(BIN)/ruff check --fix .
@@ -47,7 +49,7 @@ test-slow: $(STAMP) ## Run the tests that take minutes
 	$(BIN)/python -m pytest -m 'slow and not gpu and not hub'
 
 cards: $(STAMP) ## Write the model cards, the README's tables and its pictures again from their results
-	$(BIN)/hf-nar card model_cards/*/ $(addprefix --results ,$(FIGURES)) --readme README.md
+	$(BIN)/$(CARDS)
 	$(BIN)/hf-nar plot iterations $(STUDENT)/results.json training/results/lanmt-multi30k-deen-raw.json \
 		model_cards/teacher-multi30k-deen/results.json --output $(STUDENT)/iterations.svg \
 		--label "student of the teacher" --label "raw targets" \

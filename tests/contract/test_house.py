@@ -9,7 +9,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 TEXT = {".py", ".md", ".toml", ".yaml", ".yml", ".txt", ".cff", ".json", ".jinja", ".sh", ""}
 BIGGEST_TEXT = 200_000  # bytes; what is bigger was made by a program, such as a vocabulary
-FOLDERS = ["src", "tests", "training", "model_cards", ".ci", ".github"]
+FOLDERS = ["src", "tests", "docs", "training", "model_cards", ".ci", ".github"]
 
 
 def project_files() -> list[Path]:

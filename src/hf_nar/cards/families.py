@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
-_LANMT_DECODING = """\
-```python
+from hf_nar.cards.papers import DISTILLATION
+
+_DECODING = """\
+{imports}source = tokenizer([{example}], return_tensors="pt")
 output = model.generate(
-    **tokenizer(sentences, return_tensors="pt"),
-    num_refinement_iterations=4,  # 0 decodes from the prior mean; more may be better, and slower
-    collapse_repeats=True,  # drop a token that repeats the one before it
-    max_length=64,  # longest translation, in tokens
+    **source,
+{knobs}
     return_dict_in_generate=True,
 )
-output.sequences, output.scores, output.lengths, output.iterations, output.history
-```"""
+output.sequences, output.scores, output.lengths, output.iterations, output.history"""
 
-_REFINEMENT_DECODING = """\
-```python
-output = model.generate(
-    **tokenizer(sentences, return_tensors="pt"),
+_LANMT_KNOBS = """\
+    num_refinement_iterations=4,  # 0 decodes from the prior mean; more may be better, and slower
+    collapse_repeats=True,  # drop a token that repeats the one before it
+    max_length=64,  # longest translation, in tokens"""
+
+_REFINEMENT_KNOBS = """\
     num_refinement_iterations=9,  # decoder passes after the first, at most; 0 keeps the first draft
     stop_early=True,  # a sentence is finished when its draft repeats; False runs every pass
     jaccard_threshold=0.0,  # above 0 it is also finished when fewer of its tokens change
@@ -27,16 +31,9 @@ output = model.generate(
     length_beam=5,  # lengths tried side by side; the best translation is kept
     rank_by="own",  # or "teacher", with an autoregressive model of this vocabulary as teacher=
     collapse_repeats=True,  # drop a token that repeats the one before it
-    max_length=64,  # longest translation, in tokens
-    return_dict_in_generate=True,
-)
-output.sequences, output.scores, output.lengths, output.iterations, output.history
-```"""
+    max_length=64,  # longest translation, in tokens"""
 
-_LATENT_DECODING = """\
-```python
-output = model.generate(
-    **tokenizer(sentences, return_tensors="pt"),
+_LATENT_KNOBS = """\
     refinement="score",  # or "energy", "delta_posterior", or "none": decode from the prior mean
     num_refinement_iterations=1,  # steps in the latent space; one softmax at the end
     step_size=1.0,  # factor of each step
@@ -44,45 +41,23 @@ output = model.generate(
     num_latents=3,  # latents for each of them: the prior mean, and samples around it
     latent_temperature=0.5,  # how far around
     generator=torch.Generator().manual_seed(0),  # the samples' randomness
-    rank_by="own",  # or give an autoregressive model of this vocabulary as rescoring_model=
-    return_dict_in_generate=True,
-)
-output.sequences, output.scores, output.lengths, output.iterations, output.history
-```"""
+    rank_by="own",  # or give an autoregressive model of this vocabulary as rescoring_model="""
 
-_DISTILLATION = """\
-@inproceedings{kim2016sequence,
-  title = {Sequence-Level Knowledge Distillation},
-  author = {Kim, Yoon and Rush, Alexander M.},
-  booktitle = {EMNLP},
-  year = {2016}
-}"""
+_LANMT_ABOUT = """\
+LaNMT (Shu et al. 2020) infers one latent vector for each source token, predicts the target length
+from them, and decodes all target tokens in parallel; each refinement iteration moves the latents to
+their posterior mean given the draft and decodes again."""
 
-_SHU_2020 = """\
-@inproceedings{shu2020latent,
-  title = {Latent-Variable Non-Autoregressive Neural Machine Translation with Deterministic
-           Inference Using a Delta Posterior},
-  author = {Shu, Raphael and Lee, Jason and Nakayama, Hideki and Cho, Kyunghyun},
-  booktitle = {AAAI},
-  year = {2020}
-}"""
+_LATENT_ABOUT = """\
+Refinement in the latent space alone (Lee, Shu and Cho 2020): the network predicts the target
+length, infers latents from the source, and moves them by steps of a score network, or along the
+gradient of an energy network; words are decoded once, at the end. Both networks learn where delta
+iterations of a finished LaNMT lead, which stays as it is."""
 
-_LEE_2020 = """\
-@inproceedings{lee2020iterative,
-  title = {Iterative Refinement in the Continuous Space for Non-Autoregressive Neural Machine
-           Translation},
-  author = {Lee, Jason and Shu, Raphael and Cho, Kyunghyun},
-  booktitle = {EMNLP},
-  year = {2020}
-}"""
-
-_LEE_2018 = """\
-@inproceedings{lee2018deterministic,
-  title = {Deterministic Non-Autoregressive Neural Sequence Modeling by Iterative Refinement},
-  author = {Lee, Jason and Mansimov, Elman and Cho, Kyunghyun},
-  booktitle = {EMNLP},
-  year = {2018}
-}"""
+_REFINEMENT_ABOUT = """\
+Iterative refinement in token space (Lee, Mansimov and Cho 2018): the network predicts the target
+length, decodes all target tokens in parallel from copies of the source, and decodes again from its
+own tokens and states."""
 
 
 @dataclass(frozen=True)
@@ -90,16 +65,50 @@ class Family:
     """Texts of a card that are the same for all models of a family.
 
     Args:
-        decoding: How to decode differently, as Markdown.
-        citation: BibTeX of its paper and of distillation; a recipe may have its own.
+        about: How its networks work, a paragraph.
+        knobs: Arguments of `generate` as lines of Python, each with what it does.
+        papers: Its papers, by keys of `papers.BIBTEX`, and that of distillation.
+        imports: What the knobs need, as lines of Python.
     """
 
-    decoding: str
-    citation: str
+    about: str
+    knobs: str
+    papers: tuple[str, ...]
+    imports: str = ""
+
+    def decoding(self, sentence: str) -> str:
+        """Return Python that decodes a sentence with all of the family's knobs.
+
+        It follows a quickstart, where `model` and `tokenizer` have been loaded.
+        """
+        example = json.dumps(sentence, ensure_ascii=False)
+        return _DECODING.format(imports=self.imports, example=example, knobs=self.knobs)
 
 
-LATENT_REFINEMENT = Family(_LATENT_DECODING, f"{_LEE_2020}\n\n{_SHU_2020}\n\n{_DISTILLATION}")
+LATENT_REFINEMENT = Family(
+    _LATENT_ABOUT,
+    _LATENT_KNOBS,
+    ("lee2020iterative", "shu2020latent", DISTILLATION),
+    "import torch\n\n",
+)
 FAMILIES = {
-    "lanmt": Family(_LANMT_DECODING, f"{_SHU_2020}\n\n{_DISTILLATION}"),
-    "refinement_nar": Family(_REFINEMENT_DECODING, f"{_LEE_2018}\n\n{_DISTILLATION}"),
+    "lanmt": Family(_LANMT_ABOUT, _LANMT_KNOBS, ("shu2020latent", DISTILLATION)),
+    "refinement_nar": Family(
+        _REFINEMENT_ABOUT, _REFINEMENT_KNOBS, ("lee2018deterministic", DISTILLATION)
+    ),
 }
+
+
+def family_of(name: object, recipe: Mapping[str, Any]) -> Family:
+    """Return the texts for a family's name in `config.json` and the recipe of its last stage.
+
+    Raises:
+        ValueError: If it is no family of this package.
+    """
+    if name not in FAMILIES:
+        raise ValueError(
+            f"A card must be of a family of this package, one of {', '.join(FAMILIES)}; got "
+            f"{name!r}. Measure again with `hf-nar evaluate`, or set the recipe's `family`."
+        )
+    is_model = recipe.get("stage", "model") == "model"
+    return FAMILIES[str(name)] if is_model else LATENT_REFINEMENT

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from hf_nar.cards.card import ModelFacts, traces
+from hf_nar.cards.card import traces
+from hf_nar.cards.facts import ModelFacts
 from hf_nar.cards.tables import hardware, quality_table, replace_block, speed_table
 
 

@@ -3,18 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
+from hf_nar.cards.markdown import inline, table
 from hf_nar.evaluation.settings import readable_label
-
-
-def table(header: Sequence[str], rows: Sequence[Sequence[str]], texts: int = 0) -> str:
-    """Return a Markdown table: the first `texts` columns to the left, numbers to the right."""
-    sides = ["---"] * texts + ["---:"] * (len(header) - texts)
-    lines = [header, sides, *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
-
 
 # Columns of a quality table: key of a row, header, format.
 QUALITY_COLUMNS = (
@@ -59,7 +52,7 @@ def quality_table(quality: Mapping[str, Any]) -> str:
 def _label(row: Mapping[str, Any]) -> str:
     """Return a setting's name; one that is knobs and values is put in words."""
     label = str(row["label"])
-    return (readable_label(row.get("setting", {})) if "=" in label else None) or label
+    return inline((readable_label(row.get("setting", {})) if "=" in label else None) or label)
 
 
 def _bold(text: str, is_bold: bool) -> str:
@@ -94,7 +87,7 @@ def speed_table(benchmark: Mapping[str, Any], scope: str = "text") -> str:
     rows = []
     for system in sorted(benchmark["systems"], key=lambda system: system["is_ours"]):
         name = system["name"]
-        row = [_bold(name, system["is_ours"])]
+        row = [_bold(inline(name), system["is_ours"])]
         if with_bleu:
             row.append(_number(system.get("bleu"), 2))
         row.append(_number(_value(cells, name, 1, "p50_ms"), 1))
@@ -131,19 +124,27 @@ def latency_table(latency: Mapping[str, Any]) -> str:
 
 
 def hardware(environment: Mapping[str, Any], *packages: str) -> str:
-    """Return one sentence about where figures were measured; `packages` are named too."""
+    """Return one sentence about where figures were measured.
+
+    Args:
+        environment: What the command wrote about it.
+        packages: Named with their versions, too, where they were installed.
+    """
     threads = environment["threads"]
-    versions = [f"{name} {environment[name]}" for name in ("torch", "transformers", *packages)]
-    return f"{environment['device']}, {threads} thread{'s' * (threads > 1)}; {', '.join(versions)}."
+    names = [name for name in ("torch", "transformers", *packages) if name in environment]
+    versions = ", ".join(f"{name} {environment[name]}" for name in names)
+    device = f"{environment['device']}, {threads} thread{'s' * (threads > 1)}"
+    return inline(f"{device}; {versions}.")
 
 
 def replace_block(text: str, name: str, content: str) -> str:
-    """Put `content` between `<!-- name -->` and `<!-- /name -->`.
+    """Put `content` between `<!-- name -->` and `<!-- /name -->`; a mark in it is broken up.
 
     Raises:
         ValueError: If the two marks are not there once each.
     """
     pattern = re.compile(f"(<!-- {re.escape(name)} -->\n).*?(<!-- /{re.escape(name)} -->)", re.S)
+    content = content.replace("<!--", "<! --")
     replaced, count = pattern.subn(lambda match: f"{match[1]}{content}\n{match[2]}", text)
     if count != 1:
         raise ValueError(

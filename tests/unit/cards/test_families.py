@@ -1,31 +1,19 @@
 """What differs between the cards of the families."""
 
-import json
 import re
-from pathlib import Path
 
 import pytest
+from card_facts import committed_facts
 
 from hf_nar.auto import model_types
-from hf_nar.cards.card import ModelFacts, render_card
+from hf_nar.cards.card import render_card
 from hf_nar.cards.families import FAMILIES
 from hf_nar.cards.tables import quality_table
 from hf_nar.evaluation.settings import parse_setting, readable_label
 
-LANMT = Path(__file__).parents[3] / "model_cards/lanmt-multi30k-deen"
-
-
-def facts(**quality):
-    """Return what the committed model's card is written from, as if it were another model's."""
-    results, training = (
-        json.loads((LANMT / name).read_text("utf-8")) for name in ("results.json", "training.json")
-    )
-    results["quality"] |= quality
-    return ModelFacts("name", "models/name", training["recipe"]["card"], training, results)
-
 
 def setting_row(text, **changes):
-    row = dict(facts().results["quality"]["rows"][1])
+    row = dict(committed_facts().results["quality"]["rows"][1])
     return {**row, "label": text, "setting": dict(parse_setting(text).knobs), **changes}
 
 
@@ -34,7 +22,7 @@ def test_every_family_has_its_texts():
 
 
 def test_the_card_of_a_refinement_model_speaks_of_its_own_paper_and_knobs():
-    card = render_card(facts(family="refinement_nar"))
+    card = render_card(committed_facts(family="refinement_nar"))
 
     assert "\n- refinement_nar\n" in card
     assert "@inproceedings{lee2018deterministic," in card
@@ -44,7 +32,7 @@ def test_the_card_of_a_refinement_model_speaks_of_its_own_paper_and_knobs():
 
 def test_a_card_of_no_known_family_is_refused():
     with pytest.raises(ValueError, match="one of lanmt, refinement_nar; got 'marian'"):
-        render_card(facts(family="marian"))
+        render_card(committed_facts(family="marian"))
 
 
 def test_the_words_of_the_table_are_explained_where_they_stand():
@@ -56,8 +44,8 @@ def test_the_words_of_the_table_are_explained_where_they_stand():
     rows = [setting_row(text) for text in settings]
     digest = {"weights_sha256": "abc123"}
 
-    plain = render_card(facts(family="refinement_nar"))
-    card = render_card(facts(family="refinement_nar", rows=rows, ranking_teacher=digest))
+    plain = render_card(committed_facts(family="refinement_nar"))
+    card = render_card(committed_facts(family="refinement_nar", rows=rows, ranking_teacher=digest))
 
     for term in ("Fixed: every", "Jaccard: it", "Lengths: so many", "`abc123`"):
         assert term in card

@@ -1,7 +1,7 @@
 import pytest
 
 from hf_nar.cards.readme import fill_readme
-from hf_nar.cards.tables import quality_table, speed_table
+from hf_nar.cards.tables import hardware, quality_table, replace_block, speed_table
 
 ENVIRONMENT = {"device": "A processor", "threads": 1, "torch": "2", "transformers": "5"}
 ENVIRONMENT["ctranslate2"] = "4"
@@ -127,6 +127,21 @@ def test_further_results_fill_their_blocks_of_a_readme():
     assert "A processor, 1 thread; torch 2, transformers 5, ctranslate2 4." in filled
     assert "**LaNMT, 1 iteration**" in filled
     assert filled.endswith("<!-- /base speed -->\nb\n")
+
+
+def test_a_package_that_was_not_installed_is_not_named():
+    environment = {**ENVIRONMENT}
+    del environment["ctranslate2"]
+
+    assert hardware(environment, "ctranslate2") == "A processor, 1 thread; torch 2, transformers 5."
+
+
+def test_a_mark_in_a_sentence_does_not_end_the_block():
+    text = "<!-- a -->\nold\n<!-- /a -->\nafter\n"
+
+    once = replace_block(text, "a", "evil <!-- /a --> sentence")
+
+    assert replace_block(once, "a", "new") == "<!-- a -->\nnew\n<!-- /a -->\nafter\n"
 
 
 def test_a_readme_without_the_marks_is_refused():
