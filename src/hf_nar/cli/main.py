@@ -14,7 +14,9 @@ from hf_nar import __version__
 from hf_nar.cli.benchmark import benchmark
 from hf_nar.cli.called import CALLED
 from hf_nar.cli.card import card
+from hf_nar.cli.check import check
 from hf_nar.cli.corrupt import corrupt
+from hf_nar.cli.demo import demo
 from hf_nar.cli.distill import distill
 from hf_nar.cli.env import env
 from hf_nar.cli.evaluate import evaluate
@@ -22,6 +24,7 @@ from hf_nar.cli.evaluate_captions import evaluate_captions
 from hf_nar.cli.landscape import landscape
 from hf_nar.cli.latency import latency
 from hf_nar.cli.plot import plot
+from hf_nar.cli.push import push
 from hf_nar.cli.tokenizer import tokenizer
 from hf_nar.cli.train import train
 from hf_nar.cli.translate import translate
@@ -53,7 +56,10 @@ app.command()(benchmark)
 app.command()(latency)
 app.command()(landscape)
 app.command()(plot)
+app.command()(demo)
 app.command()(card)
+app.command()(check)
+app.command()(push)
 app.command()(env)
 
 

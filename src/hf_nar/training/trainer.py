@@ -46,10 +46,12 @@ LOSS_TERMS = (
     "score_cosine",
     "score_error",
     "score_word_loss",
+    "score_repeat_loss",
     "energy_loss",
     "energy_cosine",
     "energy_error",
     "energy_word_loss",
+    "energy_repeat_loss",
     "length_loss",
 )
 

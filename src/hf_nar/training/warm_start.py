@@ -20,6 +20,7 @@ FREE_FIELDS = (
     "refiner_source_noise",
     "refiner_own_steps",
     "refiner_word_weight",
+    "refiner_repeat_weight",
     "dropout",
     "activation_dropout",
     "attention_dropout",

@@ -11,6 +11,7 @@ from hf_nar.remote_code.refiner_training import (
     after_own_steps,
     lesson_terms,
     make_lesson,
+    repeat_sum,
     word_sum_of_lesson,
 )
 
@@ -252,6 +253,35 @@ def test_repeated_words_and_padding_are_no_model():
     taught = [(0, 0, 7), (0, 1, 8), (0, 3, 2), (1, 0, 9), (1, 1, 2)]
     log_probs = logits.log_softmax(-1)
     torch.testing.assert_close(found, -sum(log_probs[place] for place in taught))
+
+
+def test_neighbours_that_may_be_the_same_word_cost_minus_the_log_of_being_different():
+    probabilities = torch.tensor([[[0.5, 0.5, 0.0], [0.5, 0.0, 0.5], [0.0, 0.0, 1.0]]])
+    mask = torch.ones(1, 3, dtype=torch.bool)
+    logits = probabilities.log().clamp(min=-100)
+
+    expected = -(torch.tensor(0.75).log() + torch.tensor(0.5).log())
+    torch.testing.assert_close(repeat_sum(logits, mask), expected)
+    mask[0, 2] = False  # padding has no neighbours
+    torch.testing.assert_close(repeat_sum(logits, mask), -torch.tensor(0.75).log())
+    same = torch.tensor([[[50.0, 0.0], [50.0, 0.0]]], requires_grad=True)
+    repeat_sum(same, mask[:, :2]).backward()  # a sure repeat is finite
+    assert torch.isfinite(same.grad).all()
+
+
+def test_a_weight_for_repeats_alone_adds_their_loss():
+    plain, weighted = (
+        refiner_model(refiner_iterations=2, refiner_repeat_weight=weight) for weight in (0.0, 3.0)
+    )
+    outputs = []
+    for model in (plain, weighted):
+        model.train_refiners(["score"])
+        outputs.append(losses(model.eval()))
+
+    ratio = MASK.sum() / sum(SOURCES)  # from a mean over tokens to one over latents
+    added = 3 * outputs[1].score_repeat_loss * ratio
+    torch.testing.assert_close(outputs[1].loss, outputs[0].loss + added)
+    assert outputs[0].score_repeat_loss is None
 
 
 @AXES
