@@ -20,6 +20,7 @@ NAR_KNOBS: dict[str, Any] = {
     "num_latents": 1,
     "latent_temperature": 0.5,
     "rank_by": "own",
+    "length_penalty": 1.0,
     "jaccard_threshold": 0.0,
     "patience": 1,
     "step_size": 1.0,
@@ -48,7 +49,6 @@ NEUTRAL_VALUES: dict[str, Any] = {
     "eta_cutoff": 0.0,
     "diversity_penalty": 0.0,
     "num_return_sequences": 1,
-    "length_penalty": 1.0,
     "min_length": 0,
     "early_stopping": False,
     "repetition_penalty": 1.0,
@@ -75,7 +75,6 @@ HINTS = {
     "The length is predicted; `max_length` limits it, `extra_length` adds to it.": (
         "min_length",
         "min_new_tokens",
-        "length_penalty",
     ),
     "`collapse_repeats=True` removes repeated tokens.": (
         "repetition_penalty",
@@ -104,6 +103,9 @@ class DecodingKnobs:
         latent_temperature: Factor of the prior's standard deviation for these samples.
         rank_by: What is best: "own" scores, or those of a "teacher" that is given to `generate` as
             `rescoring_model`.
+        length_penalty: Exponent of the length by which a candidate's summed log probability is
+            divided before they are ranked, as for the beams of transformers: 1 ranks by the mean,
+            and more favours longer translations.
         jaccard_threshold: See `IterativeRefinement`.
         patience: See `IterativeRefinement`.
         step_size: See `ScoreAscent`.
@@ -124,6 +126,7 @@ class DecodingKnobs:
     num_latents: int
     latent_temperature: float
     rank_by: str
+    length_penalty: float
     jaccard_threshold: float
     patience: int
     step_size: float
@@ -196,13 +199,12 @@ def _check_candidates(values: Mapping[str, Any]) -> None:
                 f"`{name}` must be an integer and at least 1, got {values[name]!r}. Use 1 for "
                 f"{one_means}."
             )
-    temperature = values["latent_temperature"]
-    if isinstance(temperature, bool) or not isinstance(temperature, int | float):
-        raise ValueError(f"`latent_temperature` must be a number, got {temperature!r}.")
-    if not 0 <= temperature < float("inf"):
-        raise ValueError(
-            f"`latent_temperature` must be finite and not negative, got {temperature}."
-        )
+    for name in ("latent_temperature", "length_penalty"):
+        number = values[name]
+        if isinstance(number, bool) or not isinstance(number, int | float):
+            raise ValueError(f"`{name}` must be a number, got {number!r}.")
+        if not 0 <= number < float("inf"):
+            raise ValueError(f"`{name}` must be finite and not negative, got {number}.")
 
 
 def _first(values: Sequence[Any], default: Any) -> Any:

@@ -455,7 +455,7 @@ class RefinementNARForConditionalGeneration(NARGenerationMixin, NARPreTrainedMod
             rates = config.corruption_rates
             rate = scale * rates[min(number, len(rates) - 1)]
             vocabulary = torch.arange(config.vocab_size, device=draft.device)
-            vocabulary = vocabulary[~torch.isin(vocabulary, self._special_ids(draft.device))]
+            vocabulary = vocabulary[~torch.isin(vocabulary, self.special_ids(draft.device))]
             noisy = corrupt(reference, target_mask, rate, config.corruption_weights, vocabulary)
             coin = torch.rand(len(draft), 1, device=draft.device) < scale * config.denoising_share
             draft = torch.where(coin, noisy, draft)

@@ -140,7 +140,7 @@ def _terms(quality: Mapping[str, Any]) -> str:
             "Lengths: so many of the most likely lengths are decoded side by side, and the best "
             "translation is kept, by the model's own score or by a teacher's."
         )
-    if any(values.get("length_penalty", 1) != 1 for values in knobs):
+    if any(values.get("ranking_length_penalty", 1) != 1 for values in knobs):
         terms.append(
             "Length penalty: for that score the summed log probability is divided by the length to "
             "this power; otherwise by the length."

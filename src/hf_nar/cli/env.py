@@ -19,6 +19,8 @@ PACKAGES = (
     "sentencepiece",
     "numpy",
     "typer",
+    "gradio",
+    "ctranslate2",
 )
 
 

@@ -15,7 +15,7 @@ _BEAM, _RANK_BY, _THRESHOLD = "length_beam", "rank_by", "jaccard_threshold"
 _PATIENCE = "patience"
 _REFINEMENT, _LATENTS, _TEMPERATURE = "refinement", "num_latents", "latent_temperature"
 _STEP, _TOLERANCE, _LINE_SEARCH = "step_size", "step_tolerance", "line_search"
-_PENALTY, _EXTRA = "length_penalty", "extra_length"
+_PENALTY, _EXTRA = "ranking_length_penalty", "extra_length"
 _WORDED = {
     *(_ITERATIONS, _STOP_EARLY, _BEAM, _RANK_BY, _THRESHOLD, _PATIENCE),
     *(_REFINEMENT, _LATENTS, _TEMPERATURE, _STEP, _TOLERANCE, _LINE_SEARCH),

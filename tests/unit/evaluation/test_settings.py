@@ -88,7 +88,7 @@ def test_an_autoregressive_model_does_not_refine():
             "delta, 1 iteration, fixed",
         ),
         (
-            "num_refinement_iterations=1,extra_length=2,length_beam=9,length_penalty=2.5,"
+            "num_refinement_iterations=1,extra_length=2,length_beam=9,ranking_length_penalty=2.5,"
             "rank_by=teacher",
             "at most 1 iteration, extra length 2, 9 lengths ranked by teacher, length penalty 2.5",
         ),

@@ -137,7 +137,7 @@ def test_a_higher_length_penalty_keeps_longer_translations(model, teacher, rank_
         lengths = model.likely_lengths(model.encode(source), 4)
 
     def kept(penalty):
-        knobs = {"length_beam": 4, "collapse_repeats": False, "length_penalty": penalty}
+        knobs = {"length_beam": 4, "collapse_repeats": False, "ranking_length_penalty": penalty}
         return generate(model, source, rank_by=rank_by, **judge, **knobs).lengths
 
     assert kept(30.0).tolist() == lengths.max(-1).values.tolist()
@@ -163,8 +163,14 @@ def test_of_equal_candidates_the_first_wins():
     ("knobs", "message"),
     [
         ({"length_beam": 0}, "`length_beam` must be an integer and at least 1"),
-        ({"length_penalty": -0.5}, "`length_penalty` must be finite and not negative"),
-        ({"length_penalty": "long"}, "`length_penalty` must be a number, got 'long'"),
+        (
+            {"ranking_length_penalty": -0.5},
+            "`ranking_length_penalty` must be finite and not negative",
+        ),
+        (
+            {"ranking_length_penalty": "long"},
+            "`ranking_length_penalty` must be a number, got 'long'",
+        ),
         ({"length_beam": 2.0}, "`length_beam` must be an integer and at least 1"),
         ({"length_beam": 12}, "`length_beam` must be at most 11, the lengths that"),
         ({"length_beam": 2, "target_lengths": torch.tensor([4])}, "nothing to choose from"),

@@ -35,11 +35,6 @@ def test_parameters_are_knobs_of_decoding(handler):
     assert len(result["drafts"]) == 1
 
 
-def test_the_code_is_that_of_the_folder(handler):
-    for part in (handler.pipeline, handler.pipeline.model):
-        assert type(part).__module__.startswith("transformers_modules.")
-
-
 @pytest.mark.parametrize(
     ("request_data", "error", "message"),
     [
