@@ -51,7 +51,7 @@ REMOTE_CODE = {
     "refinement_state": (),
     "refinement": ("refinement_state", "latent_drafts"),
     "latent_drafts": ("refinement_state",),
-    "refinement_energy": ("refinement_score", "refinement_state"),
+    "refinement_energy": ("refinement_score",),
     "refinement_none": ("refinement_delta_posterior",),
     "latent_refiners": ("layers_nar",),
     "refiner_training": ("refinement_state", "losses_nar"),

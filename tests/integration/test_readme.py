@@ -35,7 +35,7 @@ def test_readme_prints_what_it_says(monkeypatch):
 
     results = run(blocks, {})
 
-    assert len(results) == 3
+    assert len(results) == 4
     for printed, said in results:
         assert printed == said
 

@@ -62,9 +62,6 @@ class Sink:
         self.rows.append(len(latent))
         return -context.rate * latent
 
-    def latent_energy(self, latent, context):
-        return -(context.rate * latent.square() / 2).sum((-1, -2))  # its gradient is the step
-
     def predict_length(self, latent, source):
         return torch.full((len(latent),), 2)
 
@@ -79,34 +76,6 @@ def run(strategy, source, network=None, with_history=False):
     network = network or Sink()
     draft = strategy.draft(network, source)
     return refine_until_finished(strategy, network, source, draft, with_history)
-
-
-def test_a_step_that_would_lower_the_energy_is_halved_until_it_does_not_or_not_taken():
-    source = field_of([1.0, 1.0, 1.0, 1.0], [1.5, 3.0, 7.0, 100.0])
-
-    refined = run(EnergyAscent(iterations=1), source)
-
-    # z = 1 - factor * rate: whole, half, a quarter, and none of 1, 1/2, 1/4, 1/8 is short enough
-    assert refined.state.latent.flatten().tolist() == [-0.5, -0.5, -0.75, 1.0]
-    scores = run(ScoreAscent(iterations=1), source)
-    assert scores.state.latent.flatten().tolist() == [-0.5, -2.0, -6.0, -99.0]
-
-
-@pytest.mark.parametrize("axis", ["source", "target"])
-@pytest.mark.parametrize("step_size", [0.5, 30.0])
-def test_no_iteration_lowers_the_energy_of_any_row(axis, step_size):
-    model = refiner_model(axis)
-    with torch.no_grad():
-        source = model.encode(batch_of(5, 9, 3))
-        strategy = EnergyAscent(iterations=6, step_size=step_size)
-        state = strategy.draft(model, source)
-        energies = [model.latent_energy(state.latent, state.context)]
-        for _ in range(strategy.iterations):
-            state = strategy.refine(model, source, state)
-            energies.append(model.latent_energy(state.latent, state.context))
-    rises = torch.stack(energies).diff(dim=0)
-    assert (rises > -1e-5 * energies[0].abs().max()).all()
-    assert (rises[0] > 0).any()
 
 
 @STRATEGIES
