@@ -20,7 +20,7 @@ NAR_KNOBS: dict[str, Any] = {
     "num_latents": 1,
     "latent_temperature": 0.5,
     "rank_by": "own",
-    "length_penalty": 1.0,
+    "ranking_length_penalty": 1.0,
     "jaccard_threshold": 0.0,
     "patience": 1,
     "step_size": 1.0,
@@ -49,6 +49,7 @@ NEUTRAL_VALUES: dict[str, Any] = {
     "eta_cutoff": 0.0,
     "diversity_penalty": 0.0,
     "num_return_sequences": 1,
+    "length_penalty": 1.0,
     "min_length": 0,
     "early_stopping": False,
     "repetition_penalty": 1.0,
@@ -69,6 +70,7 @@ NEUTRAL_VALUES: dict[str, Any] = {
 # These change nothing at any value: there is no cache, and the rest are the library's own notes.
 HARMLESS_KNOBS = ("use_cache", "transformers_version", "_from_model_config")
 HINTS = {
+    "For the ranking of candidates use `ranking_length_penalty`.": ("length_penalty",),
     "More work for a better translation is `num_refinement_iterations`, or `length_beam`.": (
         "num_beams",
     ),
@@ -103,9 +105,10 @@ class DecodingKnobs:
         latent_temperature: Factor of the prior's standard deviation for these samples.
         rank_by: What is best: "own" scores, or those of a "teacher" that is given to `generate` as
             `rescoring_model`.
-        length_penalty: Exponent of the length by which a candidate's summed log probability is
-            divided before they are ranked, as for the beams of transformers: 1 ranks by the mean,
-            and more favours longer translations.
+        ranking_length_penalty: Exponent of the length by which a candidate's summed log
+            probability is divided before they are ranked, as the `length_penalty` of beams: 1 ranks
+            by the mean, and more favours longer translations. (transformers refuses to save that
+            name without beams.)
         jaccard_threshold: See `IterativeRefinement`.
         patience: See `IterativeRefinement`.
         step_size: See `ScoreAscent`.
@@ -126,7 +129,7 @@ class DecodingKnobs:
     num_latents: int
     latent_temperature: float
     rank_by: str
-    length_penalty: float
+    ranking_length_penalty: float
     jaccard_threshold: float
     patience: int
     step_size: float
@@ -199,7 +202,7 @@ def _check_candidates(values: Mapping[str, Any]) -> None:
                 f"`{name}` must be an integer and at least 1, got {values[name]!r}. Use 1 for "
                 f"{one_means}."
             )
-    for name in ("latent_temperature", "length_penalty"):
+    for name in ("latent_temperature", "ranking_length_penalty"):
         number = values[name]
         if isinstance(number, bool) or not isinstance(number, int | float):
             raise ValueError(f"`{name}` must be a number, got {number!r}.")

@@ -198,8 +198,8 @@ class NARGenerationMixin(GenerationMixin):
                 length starts with, drawn around the prior mean, which is one of them; `generator=`
                 is a `torch.Generator` for them, or a list of one for each sentence), `rank_by`
                 (which candidate is kept: that with the best "own" score, or with that of the
-                "teacher", an autoregressive model given as `rescoring_model=`), `length_penalty`
-                (exponent of the length in that score, as in beam search), `step_size`,
+                "teacher", an autoregressive model given as `rescoring_model=`),
+                `ranking_length_penalty` (exponent of the length in that score), `step_size`,
                 `step_tolerance` and `line_search` (see `ScoreAscent`), `jaccard_threshold` and
                 `patience` (when a draft counts as repeated, and how often it must),
                 `output_history` (False leaves the drafts out of what is returned),
@@ -249,7 +249,7 @@ class NARGenerationMixin(GenerationMixin):
         if knobs.collapse_repeats:
             refined = dataclasses.replace(refined, state=self._collapsed(refined.state))
         if knobs.num_candidates > 1:
-            penalty = knobs.length_penalty
+            penalty = knobs.ranking_length_penalty
             scores = (
                 self._scores_of(judge, refined.state, source_inputs, penalty)
                 if knobs.rank_by == "teacher"

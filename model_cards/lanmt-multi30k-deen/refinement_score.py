@@ -86,7 +86,7 @@ class ScoreAscent(StartsAtPriorMean):
     ) -> RefinementState:
         """Run one iteration. Pure: same inputs, same output; `state` is not changed."""
         latent = cast("Tensor", state.latent)
-        step = self._step(network, latent, state.context)
+        step = self.step_size * network.latent_step(self.refiner, latent, state.context)
         if self.line_search:
             step = step * self._best_factors(network, source, latent, step)[:, None, None]
         new = replace(state, latent=latent + step, iteration=state.iteration + 1)
@@ -104,10 +104,6 @@ class ScoreAscent(StartsAtPriorMean):
         latent = cast("Tensor", state.latent)
         drafted = draft_from_latent(network, source, latent, self.max_length)
         return replace(drafted, iteration=state.iteration, is_finished=state.is_finished)
-
-    def _step(self, network: LatentNetwork, latent: Tensor, context: Any) -> Tensor:
-        """Return where to move the latents, `[batch, latent_len, latent_dim]`."""
-        return self.step_size * network.latent_step(self.refiner, latent, context)
 
     def _best_factors(
         self, network: LatentNetwork, source: Any, latent: Tensor, step: Tensor

@@ -54,9 +54,6 @@ class LatentNetwork(Protocol):
     def latent_step(self, refiner: str, latent: Any, context: Any) -> Tensor:
         """Return where a refiner would move the latents, in their own shape."""
 
-    def latent_energy(self, latent: Any, context: Any) -> Tensor:
-        """Return how good the energy network finds each row's latents, `[batch]`."""
-
 
 @dataclass(frozen=True)
 class DecodedDraft:

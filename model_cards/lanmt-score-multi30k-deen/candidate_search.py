@@ -119,6 +119,7 @@ def teacher_scores(
     state: RefinementState,
     input_ids: Tensor,
     attention_mask: Tensor,
+    length_penalty: float = 1.0,
 ) -> Tensor:
     """Return the mean natural-log probability that a teacher gives each row's tokens.
 
@@ -130,6 +131,7 @@ def teacher_scores(
         state: Drafts, the same number of neighbours for each source, `[batch * count, target_len]`.
         input_ids: Sources, `[batch, source_len]`.
         attention_mask: 1 on real source tokens, `[batch, source_len]`.
+        length_penalty: Exponent of the length by which the sum is divided; 1 is the mean.
 
     Returns:
         `[batch * count]`.
@@ -150,7 +152,7 @@ def teacher_scores(
     ).logits
     log_probs: Tensor = logits.float().log_softmax(-1).gather(-1, tokens[..., None])[..., 0]
     of_each = log_probs[which].masked_fill(~state.target_mask, 0.0)
-    return of_each.sum(-1) / state.lengths
+    return of_each.sum(-1) / state.lengths**length_penalty
 
 
 def check_teacher(teacher: Any, own: Any, source: str) -> None:

@@ -44,8 +44,14 @@ class LaNMTConfig(NARConfig):
         refiner_iterations: Delta iterations whose way score and energy networks learn to go.
         refiner_noise: Largest factor of the prior's standard deviation for the latents at which
             they learn it.
+        refiner_source_noise: Share of the source words, at most, that are others while they learn,
+            so that they see sources on which the model is as unsure as on new ones.
+        refiner_own_steps: Share of the sentences that start, while they learn, where their own
+            first step has led: in decoding they start there in all iterations but the first.
         refiner_word_weight: Weight of the cross-entropy of the draft at the end of that way, given
             the latents after their step; 0 learns from latents alone, as the paper does.
+        refiner_repeat_weight: Weight of the probability that neighbouring words are the same, given
+            the latents after their step; see `repeat_sum`. 0 for none, as the paper.
         consistency_weight: Weight of the divergence between what the posterior makes of the target
             with and without that noise (Zhu et al. 2022, section 3); 0 for none.
 
@@ -64,10 +70,12 @@ class LaNMTConfig(NARConfig):
         "score_cosine",
         "score_error",
         "score_word_loss",
+        "score_repeat_loss",
         "energy_loss",
         "energy_cosine",
         "energy_error",
         "energy_word_loss",
+        "energy_repeat_loss",
         "length_loss",
         "length_logits",
         "lengths",
@@ -87,7 +95,11 @@ class LaNMTConfig(NARConfig):
         "latent_dim",
         "refiner_iterations",
     )
-    shares: ClassVar[tuple[str, ...]] = ("posterior_noise",)
+    shares: ClassVar[tuple[str, ...]] = (
+        "posterior_noise",
+        "refiner_source_noise",
+        "refiner_own_steps",
+    )
     numbers: ClassVar[tuple[str, ...]] = (
         "length_transform_std",
         "std_floor",
@@ -95,6 +107,7 @@ class LaNMTConfig(NARConfig):
         "consistency_weight",
         "refiner_noise",
         "refiner_word_weight",
+        "refiner_repeat_weight",
     )
 
     latent_axis: str = "source"
@@ -113,7 +126,10 @@ class LaNMTConfig(NARConfig):
     consistency_weight: float = 0.0
     refiner_iterations: int = 4
     refiner_noise: float = 1.0
+    refiner_source_noise: float = 0.0
+    refiner_own_steps: float = 0.0
     refiner_word_weight: float = 0.0
+    refiner_repeat_weight: float = 0.0
 
     def _check_types(self) -> None:
         super()._check_types()
@@ -161,7 +177,8 @@ class LaNMTConfig(NARConfig):
             raise ValueError(f"`kl_budget` must not be negative, got {self.kl_budget}.")
 
     def _check_consistency(self) -> None:
-        for name in ("consistency_weight", "refiner_noise", "refiner_word_weight"):
+        weights = ("consistency_weight", "refiner_word_weight", "refiner_repeat_weight")
+        for name in ("refiner_noise", *weights):
             if getattr(self, name) < 0:
                 raise ValueError(f"`{name}` must not be negative, got {getattr(self, name)}.")
         if self.consistency_weight and not self.posterior_noise:

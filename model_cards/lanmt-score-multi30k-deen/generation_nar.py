@@ -21,6 +21,7 @@ from .candidate_search import (
     teacher_scores,
 )
 from .decoding_knobs import NAR_KNOBS, STRATEGY_KNOBS, TOKEN_KNOBS, DecodingKnobs
+from .pipeline_translation import TranslationPipeline
 from .refinement_state import (
     LatentStrategy,
     RefinementState,
@@ -137,7 +138,10 @@ def _refine_unfinished(
 
 
 class NARGenerationMixin(GenerationMixin):
-    """`generate` for networks that have `encode` and name their strategies in `refinements`."""
+    """`generate` for networks that have `encode` and name their strategies in `refinements`.
+
+    A file that is named here travels with a network to the Hub, as its pipeline does.
+    """
 
     config: Any
     main_input_name: str
@@ -148,6 +152,7 @@ class NARGenerationMixin(GenerationMixin):
     latent_lengths: Any
     prepare_to_refine: Any
     refinements: ClassVar[dict[str, type]] = {}
+    pipelines: ClassVar[dict[str, type]] = {"translation": TranslationPipeline}  # by task
     source_inputs: ClassVar[tuple[str, ...]] = ("input_ids",)  # forms in which a source may come
 
     def default_generation_config(self) -> GenerationConfig:
@@ -193,7 +198,8 @@ class NARGenerationMixin(GenerationMixin):
                 length starts with, drawn around the prior mean, which is one of them; `generator=`
                 is a `torch.Generator` for them, or a list of one for each sentence), `rank_by`
                 (which candidate is kept: that with the best "own" score, or with that of the
-                "teacher", an autoregressive model given as `rescoring_model=`), `step_size`,
+                "teacher", an autoregressive model given as `rescoring_model=`),
+                `ranking_length_penalty` (exponent of the length in that score), `step_size`,
                 `step_tolerance` and `line_search` (see `ScoreAscent`), `jaccard_threshold` and
                 `patience` (when a draft counts as repeated, and how often it must),
                 `output_history` (False leaves the drafts out of what is returned),
@@ -243,11 +249,11 @@ class NARGenerationMixin(GenerationMixin):
         if knobs.collapse_repeats:
             refined = dataclasses.replace(refined, state=self._collapsed(refined.state))
         if knobs.num_candidates > 1:
-            by_teacher = knobs.rank_by == "teacher"
+            penalty = knobs.ranking_length_penalty
             scores = (
-                self._scores_of(judge, refined.state, source_inputs)
-                if by_teacher
-                else own_scores(refined.state)
+                self._scores_of(judge, refined.state, source_inputs, penalty)
+                if knobs.rank_by == "teacher"
+                else own_scores(refined.state, penalty)
             )
             refined = refined.rows(best_rows(scores, knobs.num_candidates))
         state = refined.state
@@ -269,13 +275,17 @@ class NARGenerationMixin(GenerationMixin):
         return judges[0] if judges else None
 
     def _scores_of(
-        self, judge: Any, state: RefinementState, source_inputs: Mapping[str, Tensor | None]
+        self,
+        judge: Any,
+        state: RefinementState,
+        source_inputs: Mapping[str, Tensor | None],
+        length_penalty: float,
     ) -> Tensor:
         """Return what the judge says of each candidate, `[batch * candidates]`."""
         ids, mask = (source_inputs[name] for name in ("input_ids", "attention_mask"))
         ids = cast("Tensor", ids)
         mask = (ids != self.pad_token_id).long() if mask is None else mask
-        return teacher_scores(judge, state, ids, mask)
+        return teacher_scores(judge, state, ids, mask, length_penalty)
 
     def _check_candidates(
         self,

@@ -28,8 +28,8 @@ class LatentContext:
         attention_mask: `latent_mask` as the refiner's attention wants it.
         memory_mask: The source's mask as its attention wants it.
         memory: The refiner's keys and values of the source; see `CrossEncoder.project_memory`.
-        base: What is added to the latents, as their position is not in them,
-            `[batch, latent_len, d_model]`; None where it is.
+        base: What is added to the latents, as neither their position nor the target's length is
+            in them, `[batch, latent_len, d_model]`; None where both are.
     """
 
     latent_mask: Tensor
@@ -52,6 +52,8 @@ class LatentReader(nn.Module):
         super().__init__()
         self.config = config
         self.latent_projection = nn.Linear(config.latent_dim, config.d_model)
+        if config.latent_axis == "source":
+            self.length_projection = nn.Linear(config.d_model, config.d_model)
         self.layers = CrossEncoder(config, num_layers)
         self.head = nn.Linear(config.d_model, output_dim)
 
@@ -61,7 +63,7 @@ class LatentReader(nn.Module):
         states: Tensor,
         source_mask: Tensor,
         memory: tuple[KeysAndValues, ...],
-        is_aligned: bool,
+        length: Tensor | None,
     ) -> LatentContext:
         """Return what stays the same in all iterations.
 
@@ -70,8 +72,9 @@ class LatentReader(nn.Module):
             states: Source states, `[batch, source_len, d_model]`.
             source_mask: True on real source positions, `[batch, source_len]`.
             memory: What `layers.project_memory` made of the states.
-            is_aligned: Whether each latent belongs to a source position, whose state says what
-                stands there; a latent of a target position says itself where it is.
+            length: A vector for the target's length, `[batch, d_model]`, where each latent belongs
+                to a source position: what stands there is in its state, and how many words it has
+                to become is in neither. None where latents belong to target positions.
         """
         queries = states.new_empty(*latent_mask.shape, 1)
         return LatentContext(
@@ -79,7 +82,7 @@ class LatentReader(nn.Module):
             create_bidirectional_mask(self.config, queries, latent_mask),
             create_bidirectional_mask(self.config, queries, source_mask, states),
             memory,
-            states if is_aligned else None,
+            None if length is None else states + self.length_projection(length)[:, None],
         )
 
     def read(self, latent: Tensor, context: LatentContext) -> Tensor:

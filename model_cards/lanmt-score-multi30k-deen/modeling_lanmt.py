@@ -34,7 +34,7 @@ from .refinement_energy import EnergyAscent
 from .refinement_none import PriorMean
 from .refinement_score import ScoreAscent
 from .refinement_state import real_positions
-from .refiner_training import lesson_terms, make_lesson, word_sum_of_lesson
+from .refiner_training import refiner_losses
 
 
 class LaNMTForConditionalGeneration(NARGenerationMixin, NARPreTrainedModel):
@@ -271,8 +271,10 @@ class LaNMTForConditionalGeneration(NARGenerationMixin, NARPreTrainedModel):
         network: Any = self.refiners[refiner]
         latent_mask = self.latent_mask(target_mask, source)
         memory = self.memory_for(refiner, source)
+        has_length = self.has_target_latents  # in the number of its latents
+        length = None if has_length else self.length_embeddings(target_mask.sum(-1))
         context: LatentContext = network.context(
-            latent_mask, source.states, source.mask, memory, not self.has_target_latents
+            latent_mask, source.states, source.mask, memory, length
         )
         return context
 
@@ -298,6 +300,11 @@ class LaNMTForConditionalGeneration(NARGenerationMixin, NARPreTrainedModel):
             else network.gradient(latent, context, differentiable)
         )
         return step
+
+    def latent_energy(self, latent: Tensor, context: LatentContext) -> Tensor:
+        """Return how good the energy network finds each row's latents, `[batch]`."""
+        energy: Tensor = cast("EnergyNetwork", self.refiners["energy"])(latent, context)
+        return energy
 
     def _length_logits(self, source: EncodedSource, projected: Tensor | None = None) -> Tensor:
         """Return logits over length offsets, given latents where these have source length."""
@@ -396,7 +403,8 @@ class LaNMTForConditionalGeneration(NARGenerationMixin, NARPreTrainedModel):
                 labels = labels[:, : max(1, int(lengths.max()))]  # no wider than lengths say
         use_dict = self.config.return_dict if return_dict is None else return_dict
         if self.trained_refiners and labels is not None:
-            output = self._refiner_losses(input_ids, attention_mask, labels != IGNORED_LABEL)
+            terms = refiner_losses(self, input_ids, attention_mask, labels)
+            output = LaNMTOutput(**terms)
             return output if use_dict else output.to_tuple()
         source = self.encode(input_ids, attention_mask, lengths)
         prior = self.infer_prior(source)
@@ -447,31 +455,6 @@ class LaNMTForConditionalGeneration(NARGenerationMixin, NARPreTrainedModel):
         output.kl = ((kl * latent_mask).sum() / num_latents).detach()
         output.length_loss = (length_sum / len(lengths)).detach()
         output.posterior_mean, output.posterior_std = posterior.mean, posterior.std
-
-    def _refiner_losses(
-        self, input_ids: Tensor, attention_mask: Tensor | None, target_mask: Tensor
-    ) -> LaNMTOutput:
-        """Return what `forward` returns where refiners are trained."""
-        with torch.no_grad():
-            source = self.encode(input_ids, attention_mask, target_mask.sum(-1))
-            is_training = any(self.refiners[name].training for name in self.trained_refiners)
-            noise = self.config.refiner_noise if is_training else 0.0
-            iterations = self.config.refiner_iterations
-            lesson = make_lesson(self, source, target_mask, iterations, noise)
-        terms: dict[str, Tensor] = {}
-        for name in self.trained_refiners:
-            context = self.read_source(name, target_mask, source)
-            step = self.latent_step(name, lesson.start, context, differentiable=True)
-            terms |= lesson_terms(name, step, lesson, context.latent_mask)
-            if self.config.refiner_word_weight:
-                moved = self.latent_projection(lesson.start + step)
-                logits = self.lm_head(self._decode_hidden(moved, target_mask, source))
-                words = word_sum_of_lesson(logits, lesson)
-                terms[f"{name}_word_loss"] = (words / target_mask.sum()).detach()
-                weight = self.config.refiner_word_weight
-                terms[f"{name}_loss"] += weight * words / context.latent_mask.sum()
-        loss = torch.stack([terms[f"{name}_loss"] for name in self.trained_refiners]).sum()
-        return LaNMTOutput(loss=loss, **{name: value.detach() for name, value in terms.items()})
 
     def _posterior_of_labels(
         self, output: LaNMTOutput, tokens: Tensor, target_mask: Tensor, source: EncodedSource

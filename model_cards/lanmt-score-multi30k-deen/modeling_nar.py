@@ -126,7 +126,7 @@ class NARPreTrainedModel(PreTrainedModel):
         """Return `mask` of `memory` as the attention of `queries` to it wants it."""
         return create_bidirectional_mask(self.config, queries, mask, memory)
 
-    def _special_ids(self, device: torch.device) -> Tensor:
+    def special_ids(self, device: torch.device) -> Tensor:
         """Return the ids of tokens that are no words."""
         names = ("pad", "bos", "eos", "unk", "mask")
         ids = (getattr(self.config, f"{name}_token_id") for name in names)
@@ -146,7 +146,7 @@ class NARPreTrainedModel(PreTrainedModel):
         self._check_source(input_ids, attention_mask)
         is_pad = input_ids == self.config.pad_token_id
         mask = ~is_pad if attention_mask is None else attention_mask.bool()
-        is_empty = ~(mask & ~torch.isin(input_ids, self._special_ids(mask.device))).any(-1)
+        is_empty = ~(mask & ~torch.isin(input_ids, self.special_ids(mask.device))).any(-1)
         return self._keep_one_position(mask), is_empty
 
     def _keep_one_position(self, mask: Tensor) -> Tensor:
@@ -233,7 +233,7 @@ class NARPreTrainedModel(PreTrainedModel):
         has them.
         """
         lowest = torch.finfo(logits.dtype).min
-        logits[..., self._special_ids(logits.device)] = lowest
+        logits[..., self.special_ids(logits.device)] = lowest
         rows = torch.arange(len(lengths), device=logits.device)
         logits[rows, lengths - 1] = lowest
         logits[rows, lengths - 1, self.config.eos_token_id] = 0.0

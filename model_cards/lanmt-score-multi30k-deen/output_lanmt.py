@@ -25,7 +25,10 @@ class LaNMTOutput(ModelOutput):
         score_cosine: Cosine of its steps with the way that delta iterations go, scalar.
         score_error: Squared error of its steps, for each latent, scalar.
         score_word_loss: Cross-entropy, after its steps, of the draft to which delta iterations
-            lead, in nats for each token, scalar; only with a `refiner_word_weight`.
+            lead, without repeated words, in nats for each token, scalar; only with a
+            weight for words or repeats.
+        score_repeat_loss: How likely it is, after its steps, that neighbouring words are the same,
+            as -log(1 - p) for each token, scalar; likewise.
         length_loss: Cross-entropy of the length, in nats for each sentence, scalar.
         length_logits: `[batch, 2 * max_length_offset + 1]`.
         lengths: Target lengths of the logits, in tokens, `[batch]`.
@@ -45,10 +48,12 @@ class LaNMTOutput(ModelOutput):
     score_cosine: Tensor | None = None
     score_error: Tensor | None = None
     score_word_loss: Tensor | None = None
+    score_repeat_loss: Tensor | None = None
     energy_loss: Tensor | None = None
     energy_cosine: Tensor | None = None
     energy_error: Tensor | None = None
     energy_word_loss: Tensor | None = None
+    energy_repeat_loss: Tensor | None = None
     length_loss: Tensor | None = None
     length_logits: Tensor | None = None
     lengths: Tensor | None = None

@@ -215,14 +215,19 @@ def _best_of_each(logits: Tensor) -> tuple[Tensor, Tensor]:
     return tokens, best.float() - logits.float().logsumexp(-1)
 
 
-def own_scores(state: RefinementState) -> Tensor:
+def own_scores(state: RefinementState, length_penalty: float = 1.0) -> Tensor:
     """Return the mean natural-log probability of each row's words, `[batch]`.
 
     The end token does not count: its place is known, and a short row would gain most by it. A row
     without words loses against every other.
+
+    Args:
+        state: Drafts.
+        length_penalty: Exponent of the number of words by which the sum is divided; 1 is the mean.
     """
-    means = state.scores.sum(-1) / (state.lengths - 1).clamp(min=1)
-    return means.masked_fill(state.lengths == 1, -torch.inf)
+    words = (state.lengths - 1).clamp(min=1)
+    scores = state.scores.sum(-1) / words**length_penalty
+    return scores.masked_fill(state.lengths == 1, -torch.inf)
 
 
 def same_draft(state: RefinementState, other: RefinementState) -> Tensor:

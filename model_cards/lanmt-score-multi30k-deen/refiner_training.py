@@ -7,14 +7,14 @@ reference only the length is read.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from .losses_nar import IGNORED_LABEL, word_loss_sum
+from .losses_nar import IGNORED_LABEL, replace_words, word_loss_sum
 from .refinement_state import most_likely_tokens
 
 
@@ -33,6 +33,64 @@ class RefinerLesson:
     way: Tensor
     tokens: Tensor
     target_mask: Tensor
+
+
+def refiner_losses(
+    network: Any, input_ids: Tensor, attention_mask: Tensor | None, labels: Tensor
+) -> dict[str, Tensor]:
+    """Return the loss of the refiners that are trained, with gradient, and its terms, by name.
+
+    In evaluation there is no noise, and no step has been taken.
+
+    Args:
+        network: LaNMT after `train_refiners`.
+        input_ids: `[batch, source_len]`.
+        attention_mask: 1 or True on real source tokens, `[batch, source_len]`, or None.
+        labels: Target ids, -100 on padding, `[batch, target_len]`.
+    """
+    names, config = network.trained_refiners, network.config
+    is_training = any(network.refiners[name].training for name in names)
+    target_mask = labels != IGNORED_LABEL
+    with torch.no_grad():
+        if is_training:
+            is_word = ~torch.isin(input_ids, network.special_ids(input_ids.device))
+            input_ids = replace_words(input_ids, is_word, config.refiner_source_noise)
+        source = network.encode(input_ids, attention_mask, target_mask.sum(-1))
+        noise = config.refiner_noise if is_training else 0.0
+        lesson = make_lesson(network, source, target_mask, config.refiner_iterations, noise)
+    terms: dict[str, Tensor] = {}
+    for name in names:
+        context = network.read_source(name, target_mask, source)
+        taught = lesson
+        if is_training and config.refiner_own_steps:
+            first = network.latent_step(name, lesson.start, context).detach()
+            taught = after_own_steps(lesson, first, config.refiner_own_steps)
+        step = network.latent_step(name, taught.start, context, differentiable=True)
+        terms |= lesson_terms(name, step, taught, context.latent_mask)
+        if config.refiner_word_weight or config.refiner_repeat_weight:
+            logits = network.decode(taught.start + step, target_mask.sum(-1), source)
+            words, repeats = word_sum_of_lesson(logits, taught), repeat_sum(logits, target_mask)
+            terms[f"{name}_word_loss"] = words / target_mask.sum()
+            terms[f"{name}_repeat_loss"] = repeats / target_mask.sum()
+            both = config.refiner_word_weight * words + config.refiner_repeat_weight * repeats
+            terms[f"{name}_loss"] += both / context.latent_mask.sum()
+    loss = torch.stack([terms[f"{name}_loss"] for name in names]).sum()
+    return {"loss": loss, **{name: value.detach() for name, value in terms.items()}}
+
+
+def after_own_steps(lesson: RefinerLesson, step: Tensor, share: float) -> RefinerLesson:
+    """Return a lesson in which some sentences start where the refiner itself has moved them.
+
+    That is where it stands in all iterations but the first, and where it can learn to make good its
+    own mistakes. The goal stays.
+
+    Args:
+        lesson: From around the prior mean.
+        step: What the refiner does there, `[batch, latent_len, latent_dim]`.
+        share: Probability of each sentence.
+    """
+    step = step * (torch.rand(len(step), 1, 1, device=step.device) < share)
+    return replace(lesson, start=lesson.start + step, way=lesson.way - step)
 
 
 @torch.no_grad()
@@ -65,17 +123,36 @@ def make_lesson(
 
 
 def word_sum_of_lesson(logits: Tensor, lesson: RefinerLesson) -> Tensor:
-    """Return the cross-entropy of the lesson's draft, in nats, a sum over its tokens, scalar.
+    """Return the cross-entropy of the lesson's draft, in nats, a sum over its words, scalar.
 
     Not in the paper: an error of a step matters as much as the words that it changes. The draft
-    is one of many good translations, but the only one that follows from these latents.
+    is one of many good translations, but the only one that follows from these latents. Where it
+    repeats a word, it is no model.
 
     Args:
         logits: What the latents decode to after a step, `[batch, target_len, vocab]`.
         lesson: What should be learnt.
     """
-    labels = lesson.tokens.masked_fill(~lesson.target_mask, IGNORED_LABEL)
+    is_taught = lesson.target_mask.clone()
+    is_taught[:, 1:] &= lesson.tokens[:, 1:] != lesson.tokens[:, :-1]
+    labels = lesson.tokens.masked_fill(~is_taught, IGNORED_LABEL)
     return word_loss_sum(logits, labels, label_smoothing=0.0)
+
+
+def repeat_sum(logits: Tensor, target_mask: Tensor) -> Tensor:
+    """Return how likely neighbours are the same word, as -log(1 - p), a sum over pairs, scalar.
+
+    Not in the paper: where a model is unsure between two places for a word, it says it twice, and
+    one of the two is dropped. (Wang et al. 2019, "Non-Autoregressive Machine Translation with
+    Auxiliary Regularization", section 3.1, keep the states of neighbours apart for this.)
+
+    Args:
+        logits: What latents decode to, `[batch, target_len, vocab]`.
+        target_mask: True on real target positions, `[batch, target_len]`.
+    """
+    probabilities = logits.float().softmax(-1)
+    same = (probabilities[:, :-1] * probabilities[:, 1:]).sum(-1).clamp(max=1 - 1e-4)
+    return -(torch.log1p(-same) * (target_mask[:, :-1] & target_mask[:, 1:])).sum()
 
 
 def lesson_terms(
