@@ -1,12 +1,10 @@
 """An exported folder works for someone who has transformers and torch, but not this package."""
 
 import json
-import os
-import subprocess
-import sys
 
 import pytest
 import torch
+from clean_process import run_alone
 from conftest import TINY_VOCABULARY
 from tiny_networks import refiner_model
 from transformers import AutoTokenizer
@@ -95,20 +93,8 @@ def refined(exported, tmp_path_factory):
 @pytest.fixture(scope="module")
 def found(exported, refined, tmp_path_factory):
     """Return what the other process found; it is started once."""
-    home = tmp_path_factory.mktemp("home")
-    own = {"HF_HOME": str(home), "HF_MODULES_CACHE": str(home / "modules")}
-    keep = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    result = subprocess.run(
-        [sys.executable, "-c", SCRIPT, str(exported), json.dumps(TEXTS), json.dumps(refined)],
-        env={**keep, **own, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"},
-        cwd=home,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert result.returncode == 0, result.stderr[-3000:]
-    return json.loads(result.stdout.splitlines()[-1])
+    questions = (str(exported), json.dumps(TEXTS), json.dumps(refined))
+    return run_alone(SCRIPT, *questions, home=tmp_path_factory.mktemp("home"))
 
 
 @pytest.fixture

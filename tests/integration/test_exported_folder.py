@@ -1,12 +1,10 @@
 """An exported folder does what transformers expects of one, offline and without this package."""
 
 import json
-import os
-import subprocess
-import sys
 
 import pytest
 import torch
+from clean_process import run_alone
 from tiny_exports import export_families
 
 from hf_nar.inference import Translator
@@ -104,21 +102,9 @@ def folders(_loaded_tokenizer, tmp_path_factory):
 @pytest.fixture(scope="module")
 def found_in(folders, tmp_path_factory):
     """Return what another process found in the folders; it is started once."""
-    home = tmp_path_factory.mktemp("home")
-    own = {"HF_HOME": str(home), "HF_MODULES_CACHE": str(home / "modules"), "HF_HUB_OFFLINE": "1"}
-    keep = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     names = {family: list(map(str, pair)) for family, pair in folders.items()}
-    result = subprocess.run(
-        [sys.executable, "-c", SCRIPT, *map(json.dumps, (names, WAYS, TEXTS))],
-        env={**keep, **own, "OMP_NUM_THREADS": "1"},
-        cwd=home,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert result.returncode == 0, result.stderr[-3000:]
-    return json.loads(result.stdout.splitlines()[-1])
+    questions = map(json.dumps, (names, WAYS, TEXTS))
+    return run_alone(SCRIPT, *questions, home=tmp_path_factory.mktemp("home"))
 
 
 @pytest.fixture(params=["lanmt", "refinement_nar"])

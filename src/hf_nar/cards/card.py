@@ -8,7 +8,7 @@ from typing import Any
 
 from huggingface_hub import EvalResult, ModelCardData
 
-from hf_nar.cards.facts import ModelFacts
+from hf_nar.cards.facts import ModelFacts, common_metadata
 from hf_nar.cards.files import as_list
 from hf_nar.cards.markdown import code_span, fenced, inline, prose
 from hf_nar.cards.papers import CANDIDATES, STRATEGIES, bibtex
@@ -57,11 +57,7 @@ def _metadata(facts: ModelFacts) -> str:
         metric_args={"signature": default["bleu_signature"]},
     )
     data = ModelCardData(
-        language=card["language"],
-        license=card["license"],
-        license_name=card.get("license_name"),
-        license_link=card.get("license_link"),
-        library_name="transformers",
+        **common_metadata(card),
         pipeline_tag="translation",
         tags=["translation", *facts.tags],
         base_model=card.get("base_model"),

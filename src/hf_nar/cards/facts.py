@@ -161,6 +161,12 @@ def check_card_section(card: Mapping[str, Any], owner: str) -> None:
         )
 
 
+def common_metadata(card: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what the metadata of every card says: languages, licence and library."""
+    named = {name: card.get(name) for name in ("language", "license", "license_name")}
+    return {**named, "license_link": card.get("license_link"), "library_name": "transformers"}
+
+
 def _is_hub_id(name: object) -> bool:
     is_id = isinstance(name, str) and re.fullmatch(r"[\w.-]+/[\w.-]+", name, re.ASCII)
     return bool(is_id) and not Path(str(name)).exists()

@@ -9,7 +9,7 @@ from typing import Any
 
 from huggingface_hub import ModelCardData
 
-from hf_nar.cards.facts import check_card_section
+from hf_nar.cards.facts import check_card_section, common_metadata
 from hf_nar.cards.families import Family, family_of
 from hf_nar.cards.files import shown_path
 from hf_nar.cards.markdown import code_span, fenced, inline, prose
@@ -94,11 +94,7 @@ def _metadata(facts: UntrainedFacts) -> str:
     card, reads_images = facts.recipe.card, facts.recipe.data.source == "image"
     task = "image-to-text" if reads_images else "translation"
     data = ModelCardData(
-        language=card["language"],
-        license=card["license"],
-        license_name=card.get("license_name"),
-        license_link=card.get("license_link"),
-        library_name="transformers",
+        **common_metadata(card),
         pipeline_tag=task,
         tags=[task, "non-autoregressive", facts.recipe.family, "recipe", "no-weights"],
         datasets=card.get("datasets"),

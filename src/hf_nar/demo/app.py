@@ -24,9 +24,9 @@ from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 if __package__:
     from .drafts import Html, Translation, element, notice, show
     from .guard import Guard
-else:  # in a Space, where files stand side by side
-    from drafts import Html, Translation, element, notice, show  # type: ignore
-    from guard import Guard  # type: ignore
+else:  # in a Space, where files stand side by side; here, for mypy, they do not
+    from drafts import Html, Translation, element, notice, show  # type: ignore[import-not-found,no-redef]
+    from guard import Guard  # type: ignore[import-not-found,no-redef]
 
 MOST_ITERATIONS, MOST_LENGTHS, MOST_LATENTS = 10, 5, 4  # of the sliders
 ITERATIONS = 4  # at first, so that there is something to see

@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -18,7 +19,7 @@ NEEDED = ("torch", "transformers", "gradio")
 CPU_WHEELS = "https://download.pytorch.org/whl/cpu"  # a Space without GPU needs no CUDA packages
 
 
-def write_space(folder: Path, model_id: str, **settings: object) -> None:
+def write_space(folder: Path, model_id: str, **settings: Any) -> None:
     """Write all files of a Space that shows a model.
 
     Args:
@@ -36,7 +37,7 @@ def write_space(folder: Path, model_id: str, **settings: object) -> None:
             f"A Space must show a model on the Hub, with an id like owner/name; got {model_id!r}. "
             f"Push the model first."
         )
-    values = dataclasses.asdict(Settings(model_id, **settings))  # type: ignore[arg-type]
+    values = dataclasses.asdict(Settings(model_id, **settings))
     folder.mkdir(parents=True, exist_ok=True)
     for name in FILES:
         shutil.copyfile(Path(__file__).with_name(name), folder / name)

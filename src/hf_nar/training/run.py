@@ -33,11 +33,7 @@ from hf_nar.training.export import EXPORT_DTYPE, export_folder
 from hf_nar.training.models import FAMILIES, build_model, load_vision_weights
 from hf_nar.training.recipe import Recipe, check_keys, check_types
 from hf_nar.training.trainer import NARTrainer
-from hf_nar.training.warm_start import (
-    check_refined_model,
-    starting_weights,
-    with_refiners,
-)
+from hf_nar.training.warm_start import check_refined_model, starting_weights, with_refiners
 
 logger = logging.getLogger(__name__)
 
