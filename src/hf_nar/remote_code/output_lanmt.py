@@ -49,11 +49,13 @@ class LaNMTOutput(ModelOutput):
     score_error: Tensor | None = None
     score_word_loss: Tensor | None = None
     score_repeat_loss: Tensor | None = None
+    score_doubt_loss: Tensor | None = None
     energy_loss: Tensor | None = None
     energy_cosine: Tensor | None = None
     energy_error: Tensor | None = None
     energy_word_loss: Tensor | None = None
     energy_repeat_loss: Tensor | None = None
+    energy_doubt_loss: Tensor | None = None
     length_loss: Tensor | None = None
     length_logits: Tensor | None = None
     lengths: Tensor | None = None

@@ -47,11 +47,13 @@ LOSS_TERMS = (
     "score_error",
     "score_word_loss",
     "score_repeat_loss",
+    "score_doubt_loss",
     "energy_loss",
     "energy_cosine",
     "energy_error",
     "energy_word_loss",
     "energy_repeat_loss",
+    "energy_doubt_loss",
     "length_loss",
 )
 

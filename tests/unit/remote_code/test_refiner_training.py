@@ -7,12 +7,13 @@ import torch
 from tiny_networks import batch_of, labels_of, new_model, refiner_model
 
 from hf_nar.remote_code.refiner_training import (
-    RefinerLesson,
     after_own_steps,
+    ascend,
+    doubt_sum,
+    draft_word_sum,
     lesson_terms,
     make_lesson,
     repeat_sum,
-    word_sum_of_lesson,
 )
 
 AXES = pytest.mark.parametrize("axis", ["source", "target"])
@@ -81,7 +82,7 @@ def test_the_loss_is_the_squared_error_less_that_of_standing_still(axis):
     for name in NAMES:
         context = model.read_source(name, MASK, source)
         step = model.latent_step(name, lesson.start, context)
-        terms = lesson_terms(name, step, lesson, mask)
+        terms = lesson_terms(name, step, lesson)
         stillness = lesson.way.square().sum() / mask.sum()
         torch.testing.assert_close(terms[f"{name}_loss"] + stillness, terms[f"{name}_error"])
 
@@ -91,8 +92,8 @@ def test_a_perfect_step_has_no_error_and_points_the_same_way():
     lesson, source = lesson_of(model)
     mask = model.latent_mask(MASK, source)
 
-    perfect = lesson_terms("score", lesson.way, lesson, mask)
-    back = lesson_terms("score", -lesson.way, lesson, mask)
+    perfect = lesson_terms("score", lesson.way, lesson)
+    back = lesson_terms("score", -lesson.way, lesson)
 
     assert perfect["score_error"] == 0
     assert perfect["score_cosine"] == pytest.approx(1.0)
@@ -233,7 +234,8 @@ def test_with_a_word_weight_the_words_at_the_end_of_the_way_are_learnt_too(axis)
     context = model.read_source("score", MASK, source)
     latent = lesson.start + model.latent_step("score", lesson.start, context)
     logits = model.decode(latent, MASK.sum(-1), source)
-    words = word_sum_of_lesson(logits, lesson)
+    goal = model.decode(lesson.goal, MASK.sum(-1), source).argmax(-1).masked_fill(~MASK, 0)
+    words = draft_word_sum(logits, goal, MASK)
     torch.testing.assert_close(output.score_word_loss, words / MASK.sum())
     plain = refiner_model(axis, refiner_iterations=2)
     plain.train_refiners(["score"])
@@ -245,10 +247,9 @@ def test_with_a_word_weight_the_words_at_the_end_of_the_way_are_learnt_too(axis)
 def test_repeated_words_and_padding_are_no_model():
     tokens = torch.tensor([[7, 8, 8, 2], [9, 2, 0, 0]])
     mask = tokens != 0
-    lesson = RefinerLesson(torch.zeros(2, 1, 1), torch.zeros(2, 1, 1), tokens, mask)
     logits = torch.randn(2, 4, 20)
 
-    found = word_sum_of_lesson(logits, lesson)
+    found = draft_word_sum(logits, tokens, mask)
 
     taught = [(0, 0, 7), (0, 1, 8), (0, 3, 2), (1, 0, 9), (1, 1, 2)]
     log_probs = logits.log_softmax(-1)
@@ -269,9 +270,20 @@ def test_neighbours_that_may_be_the_same_word_cost_minus_the_log_of_being_differ
     assert torch.isfinite(same.grad).all()
 
 
-def test_a_weight_for_repeats_alone_adds_their_loss():
+def test_doubt_is_how_unlikely_the_draft_finds_its_own_words():
+    probabilities = torch.tensor([[[0.5, 0.3, 0.2], [0.1, 0.2, 0.7], [0.9, 0.1, 0.0]]])
+    mask = torch.tensor([[True, True, False]])
+    logits = probabilities.log().clamp(min=-100)
+
+    expected = -(torch.tensor(0.5).log() + torch.tensor(0.7).log())
+    torch.testing.assert_close(doubt_sum(logits, mask), expected)
+
+
+@pytest.mark.parametrize("term", ["repeat", "doubt"])
+def test_a_weight_for_one_term_alone_adds_its_loss(term):
     plain, weighted = (
-        refiner_model(refiner_iterations=2, refiner_repeat_weight=weight) for weight in (0.0, 3.0)
+        refiner_model(refiner_iterations=2, **{f"refiner_{term}_weight": weight})
+        for weight in (0.0, 3.0)
     )
     outputs = []
     for model in (plain, weighted):
@@ -279,24 +291,56 @@ def test_a_weight_for_repeats_alone_adds_their_loss():
         outputs.append(losses(model.eval()))
 
     ratio = MASK.sum() / sum(SOURCES)  # from a mean over tokens to one over latents
-    added = 3 * outputs[1].score_repeat_loss * ratio
+    added = 3 * outputs[1][f"score_{term}_loss"] * ratio
     torch.testing.assert_close(outputs[1].loss, outputs[0].loss + added)
-    assert outputs[0].score_repeat_loss is None
+    assert getattr(outputs[0], f"score_{term}_loss") is None
 
 
 @AXES
-def test_some_sentences_start_where_their_own_step_led_and_have_the_same_goal(axis):
+def test_some_sentences_start_where_their_own_steps_led_and_have_the_same_goal(axis):
     lesson, _ = lesson_of(refiner_model(axis))
-    step = torch.randn_like(lesson.start)
 
     torch.manual_seed(4)
-    taught = after_own_steps(lesson, step, share=0.5)
+    taught = after_own_steps(lesson, lambda latent: torch.ones_like(latent), share=0.5)
 
     moved = (taught.start != lesson.start).flatten(1).any(-1)
     assert 0 < moved.sum() < len(moved)
-    torch.testing.assert_close(taught.start[moved], (lesson.start + step)[moved])
-    torch.testing.assert_close(taught.start + taught.way, lesson.start + lesson.way)
-    assert torch.equal(after_own_steps(lesson, step, share=0.0).start, lesson.start)
+    steps = (taught.start - lesson.start)[moved]
+    torch.testing.assert_close(steps, steps.round().clamp(1, 3))  # from one to three steps
+    assert torch.equal(taught.goal, lesson.goal)
+    still = after_own_steps(lesson, lambda latent: torch.ones_like(latent), share=0.0)
+    assert torch.equal(still.start, lesson.start)
+
+
+def test_a_sentence_after_its_own_steps_can_have_its_goal_where_it_stands():
+    lesson, _ = lesson_of(refiner_model())
+
+    torch.manual_seed(4)
+    taught = after_own_steps(
+        lesson, lambda latent: torch.ones_like(latent), share=0.5, goal_stays=False
+    )
+
+    moved = (taught.start != lesson.start).flatten(1).any(-1)
+    assert 0 < moved.sum() < len(moved)
+    assert torch.equal(taught.goal[moved], taught.start[moved])
+    assert torch.equal(taught.goal[~moved], lesson.goal[~moved])
+
+
+@AXES
+def test_ascent_makes_the_draft_likelier_and_leaves_padding_and_weights_alone(axis):
+    model = refiner_model(axis)
+    lesson, source = lesson_of(model)
+
+    with torch.no_grad():  # as in a validation pass
+        goals = [ascend(model, source, lesson.goal, MASK, steps) for steps in (0, 1, 2)]
+        doubts = [doubt_sum(model.decode(goal, MASK.sum(-1), source), MASK) for goal in goals]
+
+    assert torch.equal(goals[0], lesson.goal)
+    assert doubts[0] > doubts[1] > doubts[2]
+    padding = ~lesson.mask
+    torch.testing.assert_close(goals[2][padding], lesson.goal[padding])
+    assert not goals[2].requires_grad
+    assert all(value.grad is None for value in model.parameters())
 
 
 def test_noise_in_the_source_changes_what_is_learnt_in_training_alone():
@@ -325,6 +369,7 @@ def test_the_length_of_the_target_is_told_to_refiners_of_source_length():
         ({"refiner_noise": 0.0}, {}),
         ({"refiner_iterations": 1}, {"refiner_iterations": 3}),
         ({"refiner_own_steps": 0.9}, {}),
+        ({"refiner_ascent_steps": 1}, {}),
     ],
 )
 def test_every_option_changes_the_lesson(options, other):
