@@ -16,7 +16,7 @@ CARDS := hf-nar card model_cards/*/ $(addprefix --results ,$(FIGURES)) --readme 
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check fix test-slow cards clean
+.PHONY: help setup demo test check check-cards fix test-slow cards clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(firstword $(MAKEFILE_LIST)) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -39,6 +39,9 @@ check: $(STAMP) ## Lint, check the format, the types and that cards agree with t
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/$(CARDS) --check
+
+check-cards: $(STAMP) ## Check that cards and README agree with their results
 	$(BIN)/$(CARDS) --check
 
 fix: $(STAMP) ## Format, and repair what ruff can repair

@@ -8,8 +8,9 @@ itself. (The paper writes the energy with the other sign; the authors' code as h
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -164,3 +165,107 @@ def build_refiners(config: Any) -> nn.ModuleDict:
     if config.num_energy_layers:
         refiners["energy"] = EnergyNetwork(config, config.num_energy_layers)
     return refiners
+
+
+class RefinedLatents:
+    """What a network with refiners lets its strategies and its training do with them."""
+
+    refiners: nn.ModuleDict
+    trained_refiners: tuple[str, ...] = ()
+    training: bool
+    has_target_latents: bool
+    length_embeddings: nn.Embedding
+    requires_grad_: Any
+    train: Any
+    latent_mask: Any
+    memory_for: Any
+
+    def train_refiners(self, names: Sequence[str] | None = None) -> None:
+        """Freeze all but score and energy network: from now on `forward` returns their loss.
+
+        Args:
+            names: Which of them are trained; all that the model has, if not given.
+
+        Raises:
+            ValueError: If the model has none, or not all of these.
+        """
+        names = tuple(self.refiners if names is None else names)
+        missing = [name for name in names if name not in self.refiners]
+        if missing or not names:
+            raise ValueError(
+                f"Refiners can be trained only in a model that has them, but it has no "
+                f"{' and no '.join(missing) or 'refiner'}. Set `num_score_layers` or "
+                f"`num_energy_layers`."
+            )
+        self.trained_refiners = names
+        self.requires_grad_(False)
+        for name in names:
+            self.refiners[name].requires_grad_(True)
+        if "energy" in names:
+            cast("EnergyNetwork", self.refiners["energy"]).freeze_constants()
+        self.train(self.training)
+
+    def read_source(self, refiner: str, target_mask: Tensor, source: Any) -> LatentContext:
+        """Return what a refiner reads beside the latents.
+
+        Args:
+            refiner: "score" or "energy".
+            target_mask: True on real target positions, `[batch, target_len]`.
+            source: What `encode` gave.
+
+        Raises:
+            ValueError: If the model has no such refiner.
+        """
+        if refiner not in self.refiners:
+            raise ValueError(
+                f'The refinement "{refiner}" needs a trained {refiner} network, but the model has '
+                f"`num_{refiner}_layers` = 0. Train one with `stage: refiner`, or use "
+                f'"delta_posterior".'
+            )
+        network: Any = self.refiners[refiner]
+        latent_mask = self.latent_mask(target_mask, source)
+        memory = self.memory_for(refiner, source)
+        has_length = self.has_target_latents  # in the number of its latents
+        length = None if has_length else self.length_embeddings(target_mask.sum(-1))
+        context: LatentContext = network.context(
+            latent_mask, source.states, source.mask, memory, length
+        )
+        return context
+
+    def latent_step(
+        self,
+        refiner: str,
+        latent: Tensor,
+        context: LatentContext,
+        differentiable: bool = False,
+    ) -> Tensor:
+        """Return where a refiner would move latents, `[batch, latent_len, latent_dim]`.
+
+        Args:
+            refiner: "score" or "energy".
+            latent: `[batch, latent_len, latent_dim]`.
+            context: What `read_source` gave.
+            differentiable: Whether the step has gradients to the refiner's weights.
+        """
+        network: Any = self.refiners[refiner]
+        step: Tensor = (
+            network(latent, context)
+            if refiner == "score"
+            else network.gradient(latent, context, differentiable)
+        )
+        return step
+
+    def latent_energy(self, latent: Tensor, context: LatentContext) -> Tensor:
+        """Return how good the energy network finds each row's latents, `[batch]`."""
+        energy: Tensor = cast("EnergyNetwork", self.refiners["energy"])(latent, context)
+        return energy
+
+    def _ids_of_refiner_call(self, input_ids: Tensor | None, unread: tuple[Any, ...]) -> Tensor:
+        """Return the ids of a call that trains refiners; refuse what it cannot read or give."""
+        if input_ids is None or any(value is not None and value is not False for value in unread):
+            raise ValueError(
+                "While refiners are trained, `forward` with labels must be given `input_ids` and "
+                "returns their loss alone; leave out `inputs_embeds`, `decoder_input_ids`, "
+                "`output_hidden_states` and `output_attentions`."
+            )
+        return input_ids

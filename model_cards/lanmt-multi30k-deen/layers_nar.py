@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +15,32 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 KeysAndValues = tuple[Tensor, Tensor]
+
+
+@dataclass(frozen=True)
+class StackRecord:
+    """What a stack's layers compute, written down for a call that asks for it.
+
+    Args:
+        with_attentions: Whether attention weights are kept, too.
+        hidden_states: What each layer reads, then what the stack returns, each `[batch, length,
+            d_model]`.
+        attentions: Weights of each self-attention, `[batch, heads, length, length]`.
+        cross_attentions: Weights of each attention to a memory, `[batch, heads, length,
+            memory_len]`.
+    """
+
+    with_attentions: bool = False
+    hidden_states: list[Tensor] = field(default_factory=list)
+    attentions: list[Tensor] = field(default_factory=list)
+    cross_attentions: list[Tensor] = field(default_factory=list)
+
+    def add(self, hidden: Tensor, *weights: Tensor | None) -> None:
+        """Add what a layer reads, and the weights of its self- and cross-attention."""
+        self.hidden_states.append(hidden)
+        for kept, new in zip((self.attentions, self.cross_attentions), weights, strict=False):
+            if new is not None:
+                kept.append(new)
 
 
 def sinusoidal_positions(length: int, d_model: int, like: Tensor) -> Tensor:
@@ -49,7 +76,8 @@ def eager_attention(
         query: `[batch, heads, query_len, head_dim]`.
         key: `[batch, heads, key_len, head_dim]`.
         value: `[batch, heads, key_len, head_dim]`.
-        attention_mask: Added to the scores, `[batch, 1, query_len, key_len]`.
+        attention_mask: Added to the scores; or boolean, False where nothing is seen; `[batch, 1,
+            query_len, key_len]`.
         scaling: Factor of the scores.
         dropout: Share of weights dropped in training.
 
@@ -58,7 +86,9 @@ def eager_attention(
         key_len]`.
     """
     scores = query @ key.transpose(2, 3) * scaling
-    if attention_mask is not None:
+    if attention_mask is not None and attention_mask.dtype == torch.bool:
+        scores = scores.masked_fill(~attention_mask, torch.finfo(scores.dtype).min)
+    elif attention_mask is not None:
         scores = scores + attention_mask
     precision = torch.promote_types(query.dtype, torch.float32)
     weights = scores.softmax(-1, dtype=precision).to(query.dtype)
@@ -73,26 +103,36 @@ def split_heads(projected: Tensor, parts: int, num_heads: int) -> tuple[Tensor, 
     return projected.view(shape).permute(2, 0, 3, 1, 4).unbind(0)
 
 
-def attend(module: Any, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
+def attend(
+    module: Any, heads: tuple[Tensor, Tensor, Tensor], mask: Tensor | None, with_weights: bool
+) -> tuple[Tensor, Tensor | None]:
     """Attend with the implementation that the model was loaded with.
 
     Args:
         module: An attention of this file.
-        query: `[batch, heads, query_len, head_dim]`.
-        key: `[batch, heads, key_len, head_dim]`.
-        value: `[batch, heads, key_len, head_dim]`.
+        heads: Query, key and value, each `[batch, heads, length, head_dim]`.
         mask: As the implementation wants it; None where nothing is hidden.
+        with_weights: Whether the weights are returned; fused attention has none, so plain matrix
+            products then take its place.
 
     Returns:
-        `[batch, query_len, d_model]`.
+        `[batch, query_len, d_model]`, and weights `[batch, heads, query_len, key_len]` if asked.
     """
     implementation = module.config._attn_implementation
     function = eager_attention
-    if implementation != "eager":
+    if implementation != "eager" and not with_weights:
         function = ALL_ATTENTION_FUNCTIONS[implementation]
     dropout = module.dropout if module.training else 0.0
-    output, _ = function(module, query, key, value, mask, dropout=dropout, scaling=module.scaling)
-    return output.reshape(len(output), query.shape[2], -1)
+    output, weights = function(module, *heads, mask, dropout=dropout, scaling=module.scaling)
+    merged = output.reshape(len(output), heads[0].shape[2], -1)
+    return merged, weights if with_weights else None
+
+
+class MemoryProjection(nn.Linear):
+    """Keys and values of a memory, made outside of the layer that reads them.
+
+    It has a name of its own for what cuts a network into parts by their class, such as FSDP.
+    """
 
 
 class Attention(nn.Module):
@@ -115,7 +155,7 @@ class Attention(nn.Module):
         self.is_cross = is_cross
         if is_cross:
             self.q_proj = nn.Linear(config.d_model, config.d_model)
-            self.kv_proj = nn.Linear(config.d_model, 2 * config.d_model)
+            self.kv_proj = MemoryProjection(config.d_model, 2 * config.d_model)
         else:
             self.qkv_proj = nn.Linear(config.d_model, 3 * config.d_model)
         self.out_proj = nn.Linear(config.d_model, config.d_model)
@@ -126,25 +166,30 @@ class Attention(nn.Module):
         return key, value
 
     def forward(
-        self, hidden: Tensor, mask: Tensor | None, memory: KeysAndValues | None = None
-    ) -> Tensor:
+        self,
+        hidden: Tensor,
+        mask: Tensor | None,
+        memory: KeysAndValues | None = None,
+        with_weights: bool = False,
+    ) -> tuple[Tensor, Tensor | None]:
         """Attend from `hidden` to itself, or to `memory` in a cross-attention.
 
         Args:
             hidden: `[batch, length, d_model]`.
             mask: As the attention implementation wants it; None where nothing is hidden.
             memory: What `project_memory` gave.
+            with_weights: See `attend`.
 
         Returns:
-            `[batch, length, d_model]`.
+            `[batch, length, d_model]`, and the weights if asked; see `attend`.
         """
         if memory is None:
             query, key, value = split_heads(self.qkv_proj(hidden), 3, self.num_heads)
         else:
             (query,) = split_heads(self.q_proj(hidden), 1, self.num_heads)
             key, value = memory
-        projected: Tensor = self.out_proj(attend(self, query, key, value, mask))
-        return projected
+        attended, weights = attend(self, (query, key, value), mask, with_weights)
+        return self.out_proj(attended), weights
 
 
 class PositionalAttention(nn.Module):
@@ -172,7 +217,8 @@ class PositionalAttention(nn.Module):
         pairs = split_heads(self.position_proj(positions)[None], 2, self.num_heads)
         query, key = (part.expand(len(hidden), -1, -1, -1) for part in pairs)
         (value,) = split_heads(self.value_proj(hidden), 1, self.num_heads)
-        projected: Tensor = self.out_proj(attend(self, query, key, value, mask))
+        attended, _ = attend(self, (query, key, value), mask, with_weights=False)
+        projected: Tensor = self.out_proj(attended)
         return projected
 
 
@@ -225,13 +271,17 @@ class AttentionLayer(GradientCheckpointingLayer):
         self.gate = FeedForward(config) if is_highway else None
         self.dropout = nn.Dropout(config.dropout)
 
-    def _attend_within(self, hidden: Tensor, mask: Tensor | None) -> Tensor:
+    def _attend_within(
+        self, hidden: Tensor, mask: Tensor | None, with_weights: bool
+    ) -> tuple[Tensor, Tensor | None]:
         """Run the self-attention, and the positional one if there is one."""
-        hidden = hidden + self.dropout(self.self_attn(self.self_attn_norm(hidden), mask))
+        normed = self.self_attn_norm(hidden)
+        attended, weights = self.self_attn(normed, mask, with_weights=with_weights)
+        hidden = hidden + self.dropout(attended)
         if self.is_positional:
             moved = self.positional_attn(self.positional_attn_norm(hidden), mask)
             hidden = hidden + self.dropout(moved)
-        return hidden
+        return hidden, weights
 
     def _feed_forward(self, hidden: Tensor) -> Tensor:
         normed = self.feed_forward_norm(hidden)
@@ -246,9 +296,12 @@ class AttentionLayer(GradientCheckpointingLayer):
 class EncoderLayer(AttentionLayer):
     """Self-attention and feed-forward, each with layer norm before and a residual around."""
 
-    def forward(self, hidden: Tensor, mask: Tensor | None) -> Tensor:
-        """Map `[batch, length, d_model]` to the same shape."""
-        return self._feed_forward(self._attend_within(hidden, mask))
+    def forward(
+        self, hidden: Tensor, mask: Tensor | None, with_weights: bool = False
+    ) -> tuple[Tensor, Tensor | None]:
+        """Map `[batch, length, d_model]` to the same shape; also return weights, see `attend`."""
+        hidden, weights = self._attend_within(hidden, mask, with_weights)
+        return self._feed_forward(hidden), weights
 
 
 class CrossLayer(AttentionLayer):
@@ -266,15 +319,16 @@ class CrossLayer(AttentionLayer):
         memory_key: Tensor,
         memory_value: Tensor,
         memory_mask: Tensor | None,
-    ) -> Tensor:
-        """Map `[batch, length, d_model]` to the same shape.
+        with_weights: bool = False,
+    ) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        """Map `[batch, length, d_model]` to the same shape; also return weights, see `attend`.
 
         Keys and values are arguments of their own: checkpointing finds no gradients in a tuple.
         """
-        hidden = self._attend_within(hidden, mask)
-        memory = (memory_key, memory_value)
-        attended = self.cross_attn(self.cross_attn_norm(hidden), memory_mask, memory)
-        return self._feed_forward(hidden + self.dropout(attended))
+        hidden, weights = self._attend_within(hidden, mask, with_weights)
+        memory, normed = (memory_key, memory_value), self.cross_attn_norm(hidden)
+        attended, cross_weights = self.cross_attn(normed, memory_mask, memory, with_weights)
+        return self._feed_forward(hidden + self.dropout(attended)), weights, cross_weights
 
 
 class Encoder(nn.Module):
@@ -292,20 +346,39 @@ class Encoder(nn.Module):
         self.layers = nn.ModuleList(layers)
         self.norm = nn.LayerNorm(config.d_model)
 
-    def forward(self, hidden: Tensor, mask: Tensor | None) -> Tensor:
-        """Map `[batch, length, d_model]` to the same shape."""
+    def forward(
+        self, hidden: Tensor, mask: Tensor | None, record: StackRecord | None = None
+    ) -> Tensor:
+        """Map `[batch, length, d_model]` to the same shape; a record takes what layers compute."""
         for layer in self.layers:
-            hidden = layer(hidden, mask)
+            hidden = self._run(layer, hidden, mask, record)
         normed: Tensor = self.norm(hidden)
+        if record is not None:
+            record.add(normed)
         return normed
 
-    def states_of_layers(self, hidden: Tensor, mask: Tensor | None) -> list[Tensor]:
+    def states_of_layers(
+        self, hidden: Tensor, mask: Tensor | None, record: StackRecord | None = None
+    ) -> list[Tensor]:
         """Return the states after each layer, normed; the last are what `forward` returns."""
         states = []
         for layer in self.layers:
-            hidden = layer(hidden, mask)
+            hidden = self._run(layer, hidden, mask, record)
             states.append(self.norm(hidden))
+        if record is not None:
+            record.add(states[-1])
         return states
+
+    def _run(
+        self, layer: nn.Module, hidden: Tensor, mask: Tensor | None, record: StackRecord | None
+    ) -> Tensor:
+        """Run one layer; return its states `[batch, length, d_model]`."""
+        if record is None:
+            states, _ = layer(hidden, mask)
+        else:
+            states, weights = layer(hidden, mask, record.with_attentions)
+            record.add(hidden, weights)
+        return cast("Tensor", states)
 
 
 class CrossEncoder(nn.Module):
@@ -352,12 +425,22 @@ class CrossEncoder(nn.Module):
         mask: Tensor | None,
         memory: tuple[KeysAndValues, ...],
         memory_mask: Tensor | None,
+        record: StackRecord | None = None,
     ) -> Tensor:
-        """Map `[batch, length, d_model]` to the same shape, reading what `project_memory` gave."""
+        """Map `[batch, length, d_model]` to the same shape, reading what `project_memory` gave.
+
+        A record takes what the layers compute.
+        """
         first = hidden
+        with_weights = record is not None and record.with_attentions
         for layer, (key, value) in zip(self.layers, memory, strict=True):
-            hidden = layer(hidden, mask, key, value, memory_mask)
+            read = hidden
+            hidden, *weights = layer(read, mask, key, value, memory_mask, with_weights)
+            if record is not None:
+                record.add(read, *weights)
             if self.skip_connect:
                 hidden = (first + hidden) * math.sqrt(0.5)
         normed: Tensor = self.norm(hidden)
+        if record is not None:
+            record.add(normed)
         return normed

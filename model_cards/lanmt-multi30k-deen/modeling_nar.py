@@ -14,6 +14,10 @@ from transformers.masking_utils import create_bidirectional_mask
 
 from .layers_nar import sinusoidal_positions
 from .length_predictor import LengthPredictor, LengthTransform
+from .losses_nar import IGNORED_LABEL
+from .output_nar import ForwardRecord
+
+RECORDED_ATTENTION = ("eager", "sdpa")  # their masks are known to plain matrix products, too
 
 
 @dataclass(frozen=True)
@@ -148,6 +152,133 @@ class NARPreTrainedModel(PreTrainedModel):
         mask = ~is_pad if attention_mask is None else attention_mask.bool()
         is_empty = ~(mask & ~torch.isin(input_ids, self.special_ids(mask.device))).any(-1)
         return self._keep_one_position(mask), is_empty
+
+    def _read_vectors(
+        self, vectors: Tensor, attention_mask: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """Do as `_read_source` for a source of vectors `[batch, source_len, d_model]`."""
+        shape, device = vectors.shape[:2], vectors.device
+        mask = attention_mask
+        if mask is None:
+            mask = torch.ones(shape, dtype=torch.bool, device=device)
+        elif mask.shape != shape:
+            raise ValueError(
+                f"`attention_mask` must have one value for each source position, {list(shape)}; "
+                f"got {list(mask.shape)}."
+            )
+        is_empty = torch.zeros(shape[0], dtype=torch.bool, device=device)
+        return self._keep_one_position(mask.bool()), is_empty
+
+    def _check_vectors(self, vectors: Tensor, width: int, name: str) -> None:
+        """Check the shape of a source of vectors, whose numbers have `width` at each position."""
+        if vectors.ndim != 3 or vectors.shape[-1] != width:
+            raise ValueError(
+                f"{name} must have shape [batch, source_len, {width}], got {list(vectors.shape)}."
+            )
+        limit = self.config.max_position_embeddings
+        if not 1 <= vectors.shape[1] <= limit:
+            raise ValueError(
+                f"A source must have 1 to {limit} positions (`max_position_embeddings`), got "
+                f"{vectors.shape[1]}."
+            )
+
+    def _check_forms(self, known: tuple[str, ...], **forms: Tensor | None) -> None:
+        """Refuse a source that is not given in exactly one of the known forms."""
+        given = [name for name, value in forms.items() if value is not None]
+        if len(given) != 1 or given[0] not in known:
+            raise ValueError(
+                f"The source must be given once, to this model as "
+                f"{' or '.join(f'`{name}`' for name in known)}; got "
+                f"{' and '.join(given) or 'nothing'}."
+            )
+
+    def _read_draft(
+        self, tokens: Tensor | None, mask: Tensor | None, labels: Tensor | None
+    ) -> tuple[Tensor, Tensor] | None:
+        """Check a draft; return its tokens, padding at the right, and where they are real.
+
+        Returns:
+            `[batch, target_len]` and boolean `[batch, target_len]`, where a row of padding keeps
+            one position; with labels, the mask is theirs. None where no draft is given.
+
+        Raises:
+            ValueError: If the draft is longer than the model makes, or not as long as the labels.
+        """
+        if tokens is None:
+            if mask is not None:
+                raise ValueError(
+                    "`decoder_attention_mask` must come with the draft that it belongs to, "
+                    "`decoder_input_ids`; leave it out."
+                )
+            return None
+        limit = self.config.max_target_length
+        if tokens.ndim != 2 or not 1 <= tokens.shape[1] <= limit:
+            raise ValueError(
+                f"`decoder_input_ids` must have shape [batch, target_len] with 1 to {limit} tokens "
+                f"(`max_target_length`), got {list(tokens.shape)}."
+            )
+        if mask is not None and mask.shape != tokens.shape:
+            raise ValueError(
+                f"`decoder_attention_mask` must have the shape of `decoder_input_ids`, "
+                f"{list(tokens.shape)}; got {list(mask.shape)}."
+            )
+        if labels is not None and mask is None and tokens.shape == labels.shape:
+            return tokens, labels != IGNORED_LABEL
+        is_real = tokens != self.config.pad_token_id if mask is None else mask.bool()
+        order = (~is_real).long().argsort(dim=-1, stable=True)
+        tokens, is_real = tokens.gather(1, order), is_real.gather(1, order)
+        if labels is None:
+            return tokens, self._keep_one_position(is_real)
+        target_mask = labels != IGNORED_LABEL
+        if is_real.shape != target_mask.shape or not is_real.equal(target_mask):
+            raise ValueError(
+                f"`decoder_input_ids` must be as long as `labels` in each row, as the model turns "
+                f"one into the other; got {is_real.sum(-1).tolist()} and "
+                f"{target_mask.sum(-1).tolist()} tokens."
+            )
+        return tokens, target_mask
+
+    def _record(
+        self, output_hidden_states: bool | None, output_attentions: bool | None
+    ) -> ForwardRecord | None:
+        """Return where a call writes hidden states down; None where nothing is asked for.
+
+        None of an argument means what the config says.
+
+        Raises:
+            ValueError: If there are no attention weights to write down.
+        """
+        config = self.config
+        hidden, weights = (
+            getattr(config, name) if asked is None else asked
+            for name, asked in (
+                ("output_hidden_states", output_hidden_states),
+                ("output_attentions", output_attentions),
+            )
+        )
+        implementation = config._attn_implementation
+        if weights and implementation not in RECORDED_ATTENTION:
+            raise ValueError(
+                f"`output_attentions` needs attention by {' or '.join(RECORDED_ATTENTION)}, but "
+                f"the model was loaded with {implementation!r}. Load it with "
+                f"attn_implementation='eager'."
+            )
+        return ForwardRecord.asked(bool(hidden), bool(weights))
+
+    def _pad_at_the_right(self, mask: Tensor, is_given: bool) -> Tensor:
+        """Refuse padding that would be copied; in training, where it costs time, it is trusted.
+
+        Where no mask was given, a padding token between words counts as a word.
+        """
+        if not self.training:
+            begins, ends = mask[:, 1:] > mask[:, :-1], mask[:, 1:] < mask[:, :-1]
+            is_wrong = begins.any(-1) if is_given else begins.any(-1) & ~ends.any(-1)
+            if bool(is_wrong.any()):
+                raise ValueError(
+                    "A source must have its padding at the right, but a row has it elsewhere. "
+                    "Tokenize with padding_side='right'."
+                )
+        return mask if is_given else mask.flip(-1).cumsum(-1).flip(-1) > 0
 
     def _keep_one_position(self, mask: Tensor) -> Tensor:
         """Return the mask with a real position in each row, as attention needs one."""

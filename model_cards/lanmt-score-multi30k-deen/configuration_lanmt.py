@@ -6,7 +6,7 @@ from typing import ClassVar
 
 from huggingface_hub.dataclasses import strict
 
-from .configuration_nar import NARConfig
+from .configuration_nar import RECORDED_STATES, NARConfig
 
 LATENT_AXES = ("source", "target")
 
@@ -42,16 +42,21 @@ class LaNMTConfig(NARConfig):
         posterior_noise: Share of the target words, at most, that the posterior is shown as others
             in training; see `replace_words`.
         refiner_iterations: Delta iterations whose way score and energy networks learn to go.
+        refiner_ascent_steps: Steps up the model's own likelihood with which that way ends; see
+            `ascend`. 0 for none, as the paper.
         refiner_noise: Largest factor of the prior's standard deviation for the latents at which
             they learn it.
         refiner_source_noise: Share of the source words, at most, that are others while they learn,
             so that they see sources on which the model is as unsure as on new ones.
         refiner_own_steps: Share of the sentences that start, while they learn, where their own
-            first step has led: in decoding they start there in all iterations but the first.
+            steps have led: in decoding they start there in all iterations but the first. With
+            `refiner_ascent_steps` they learn only to go on from there.
         refiner_word_weight: Weight of the cross-entropy of the draft at the end of that way, given
             the latents after their step; 0 learns from latents alone, as the paper does.
         refiner_repeat_weight: Weight of the probability that neighbouring words are the same, given
             the latents after their step; see `repeat_sum`. 0 for none, as the paper.
+        refiner_doubt_weight: Weight of how unlikely the draft after their step finds its own words;
+            see `doubt_sum`. 0 for none, as the paper.
         consistency_weight: Weight of the divergence between what the posterior makes of the target
             with and without that noise (Zhu et al. 2022, section 3); 0 for none.
 
@@ -71,11 +76,13 @@ class LaNMTConfig(NARConfig):
         "score_error",
         "score_word_loss",
         "score_repeat_loss",
+        "score_doubt_loss",
         "energy_loss",
         "energy_cosine",
         "energy_error",
         "energy_word_loss",
         "energy_repeat_loss",
+        "energy_doubt_loss",
         "length_loss",
         "length_logits",
         "lengths",
@@ -83,6 +90,7 @@ class LaNMTConfig(NARConfig):
         "prior_std",
         "posterior_mean",
         "posterior_std",
+        *RECORDED_STATES,
     ]
     attribute_map: ClassVar[dict[str, str]] = {
         "hidden_size": "d_model",
@@ -95,6 +103,7 @@ class LaNMTConfig(NARConfig):
         "latent_dim",
         "refiner_iterations",
     )
+
     shares: ClassVar[tuple[str, ...]] = (
         "posterior_noise",
         "refiner_source_noise",
@@ -108,6 +117,7 @@ class LaNMTConfig(NARConfig):
         "refiner_noise",
         "refiner_word_weight",
         "refiner_repeat_weight",
+        "refiner_doubt_weight",
     )
 
     latent_axis: str = "source"
@@ -125,11 +135,13 @@ class LaNMTConfig(NARConfig):
     posterior_noise: float = 0.0
     consistency_weight: float = 0.0
     refiner_iterations: int = 4
+    refiner_ascent_steps: int = 0
     refiner_noise: float = 1.0
     refiner_source_noise: float = 0.0
     refiner_own_steps: float = 0.0
     refiner_word_weight: float = 0.0
     refiner_repeat_weight: float = 0.0
+    refiner_doubt_weight: float = 0.0
 
     def _check_types(self) -> None:
         super()._check_types()
@@ -138,7 +150,7 @@ class LaNMTConfig(NARConfig):
                 f"`latent_axis` must be one of {', '.join(LATENT_AXES)}; got {self.latent_axis!r}."
             )
         self._set_encoder_layers()
-        for name in ("num_score_layers", "num_energy_layers"):
+        for name in ("num_score_layers", "num_energy_layers", "refiner_ascent_steps"):
             value = getattr(self, name)
             if type(value) is not int or value < 0:
                 raise ValueError(
@@ -177,8 +189,8 @@ class LaNMTConfig(NARConfig):
             raise ValueError(f"`kl_budget` must not be negative, got {self.kl_budget}.")
 
     def _check_consistency(self) -> None:
-        weights = ("consistency_weight", "refiner_word_weight", "refiner_repeat_weight")
-        for name in ("refiner_noise", *weights):
+        weights = (f"refiner_{term}_weight" for term in ("word", "repeat", "doubt"))
+        for name in ("refiner_noise", "consistency_weight", *weights):
             if getattr(self, name) < 0:
                 raise ValueError(f"`{name}` must not be negative, got {getattr(self, name)}.")
         if self.consistency_weight and not self.posterior_noise:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Sequence
 from typing import Any, ClassVar, cast
 
 import torch
@@ -17,8 +16,8 @@ from transformers import initialization as init
 from .configuration_lanmt import LaNMTConfig
 from .generation_nar import NARGenerationMixin
 from .latent_gaussian import DiagonalGaussian
-from .latent_refiners import EnergyNetwork, LatentContext, LatentReader, build_refiners
-from .layers_nar import CrossEncoder, Encoder, sinusoidal_positions
+from .latent_refiners import LatentReader, RefinedLatents, build_refiners
+from .layers_nar import CrossEncoder, Encoder, StackRecord, sinusoidal_positions
 from .length_predictor import LengthPredictor, LengthTransform
 from .losses_nar import (
     IGNORED_LABEL,
@@ -29,6 +28,7 @@ from .losses_nar import (
 )
 from .modeling_nar import EncodedSource, NARPreTrainedModel
 from .output_lanmt import LaNMTOutput
+from .output_nar import ForwardRecord
 from .refinement_delta_posterior import DeltaPosterior
 from .refinement_energy import EnergyAscent
 from .refinement_none import PriorMean
@@ -37,7 +37,7 @@ from .refinement_state import real_positions
 from .refiner_training import refiner_losses
 
 
-class LaNMTForConditionalGeneration(NARGenerationMixin, NARPreTrainedModel):
+class LaNMTForConditionalGeneration(NARGenerationMixin, RefinedLatents, NARPreTrainedModel):
     """Latents, a length predictor, and a decoder for all positions at once.
 
     Differences from the authors' code, whose mistakes are not repeated: cross-attention has
@@ -56,7 +56,7 @@ class LaNMTForConditionalGeneration(NARGenerationMixin, NARPreTrainedModel):
         "energy": EnergyAscent,
         "none": PriorMean,
     }
-    trained_refiners: tuple[str, ...] = ()
+    source_inputs: ClassVar[tuple[str, ...]] = ("input_ids", "inputs_embeds")
 
     def __init__(self, config: LaNMTConfig) -> None:
         super().__init__(config)
@@ -90,31 +90,6 @@ class LaNMTForConditionalGeneration(NARGenerationMixin, NARPreTrainedModel):
         self._tied_weights_keys = {"lm_head.weight": f"{table}_embeddings.weight"}
         self.post_init()  # type: ignore[no-untyped-call]  # has no types
 
-    def train_refiners(self, names: Sequence[str] | None = None) -> None:
-        """Freeze all but score and energy network: from now on `forward` returns their loss.
-
-        Args:
-            names: Which of them are trained; all that the model has, if not given.
-
-        Raises:
-            ValueError: If the model has none, or not all of these.
-        """
-        names = tuple(self.refiners if names is None else names)
-        missing = [name for name in names if name not in self.refiners]
-        if missing or not names:
-            raise ValueError(
-                f"Refiners can be trained only in a model that has them, but it has no "
-                f"{' and no '.join(missing) or 'refiner'}. Set `num_score_layers` or "
-                f"`num_energy_layers`."
-            )
-        self.trained_refiners = names
-        self.requires_grad_(False)
-        for name in names:
-            self.refiners[name].requires_grad_(True)
-        if "energy" in names:
-            cast("EnergyNetwork", self.refiners["energy"]).freeze_constants()
-        self.train(self.training)
-
     def train(self, mode: bool = True) -> LaNMTForConditionalGeneration:
         """Switch dropout on or off; what is frozen has none."""
         super().train(mode and not self.trained_refiners)
@@ -145,12 +120,15 @@ class LaNMTForConditionalGeneration(NARGenerationMixin, NARPreTrainedModel):
 
     def encode(
         self,
-        input_ids: Tensor,
+        input_ids: Tensor | None = None,
         attention_mask: Tensor | None = None,
         target_lengths: Tensor | None = None,
+        *,
         extra_length: int = 0,
+        inputs_embeds: Tensor | None = None,
+        record: ForwardRecord | None = None,
     ) -> EncodedSource:
-        """Encode the source once.
+        """Encode the source once; it is given in exactly one of two forms.
 
         Args:
             input_ids: `[batch, source_len]`.
@@ -159,15 +137,27 @@ class LaNMTForConditionalGeneration(NARGenerationMixin, NARPreTrainedModel):
             target_lengths: Known target lengths, in tokens with the end token, `[batch]`; where
                 they are not given, they are predicted.
             extra_length: Tokens added to each predicted length.
+            inputs_embeds: Unscaled embeddings in the place of ids, `[batch, source_len, d_model]`.
+            record: Where the layers' states are written down, if they are.
 
         Raises:
-            ValueError: If the source is longer than the model was made for, or empty.
+            ValueError: If the source is longer than the model was made for, empty, or not given
+                once.
         """
-        mask, is_empty = self._read_source(input_ids, attention_mask)
-        embeddings = self._embed(self.source_embeddings, input_ids)
+        self._check_forms(self.source_inputs, input_ids=input_ids, inputs_embeds=inputs_embeds)
+        if inputs_embeds is None:
+            input_ids = cast("Tensor", input_ids)
+            mask, is_empty = self._read_source(input_ids, attention_mask)
+            embeddings = self._embed(self.source_embeddings, input_ids)
+        else:
+            self._check_vectors(inputs_embeds, self.config.d_model, "`inputs_embeds`")
+            mask, is_empty = self._read_vectors(inputs_embeds, attention_mask)
+            vectors = inputs_embeds.to(self.lm_head.weight.dtype)
+            embeddings = self._add_positions(vectors * math.sqrt(self.config.d_model))
         wide_mask = self._attention_mask(embeddings, mask)
         encoder = self.source_encoder if self.has_target_latents else self.prior
-        states = encoder(embeddings, wide_mask)
+        written = None if record is None else record.encoder
+        states = encoder(embeddings, wide_mask, written)
         memory = self.decoder.project_memory(states)
         source = EncodedSource(
             embeddings, states, mask, wide_mask, is_empty, memory, target_lengths, extra_length
@@ -249,63 +239,6 @@ class LaNMTForConditionalGeneration(NARGenerationMixin, NARPreTrainedModel):
             return cast("Tensor", source.target_lengths)
         return source.lengths
 
-    def read_source(
-        self, refiner: str, target_mask: Tensor, source: EncodedSource
-    ) -> LatentContext:
-        """Return what a refiner reads beside the latents.
-
-        Args:
-            refiner: "score" or "energy".
-            target_mask: True on real target positions, `[batch, target_len]`.
-            source: What `encode` gave.
-
-        Raises:
-            ValueError: If the model has no such refiner.
-        """
-        if refiner not in self.refiners:
-            raise ValueError(
-                f'The refinement "{refiner}" needs a trained {refiner} network, but the model has '
-                f"`num_{refiner}_layers` = 0. Train one with `stage: refiner`, or use "
-                f'"delta_posterior".'
-            )
-        network: Any = self.refiners[refiner]
-        latent_mask = self.latent_mask(target_mask, source)
-        memory = self.memory_for(refiner, source)
-        has_length = self.has_target_latents  # in the number of its latents
-        length = None if has_length else self.length_embeddings(target_mask.sum(-1))
-        context: LatentContext = network.context(
-            latent_mask, source.states, source.mask, memory, length
-        )
-        return context
-
-    def latent_step(
-        self,
-        refiner: str,
-        latent: Tensor,
-        context: LatentContext,
-        differentiable: bool = False,
-    ) -> Tensor:
-        """Return where a refiner would move latents, `[batch, latent_len, latent_dim]`.
-
-        Args:
-            refiner: "score" or "energy".
-            latent: `[batch, latent_len, latent_dim]`.
-            context: What `read_source` gave.
-            differentiable: Whether the step has gradients to the refiner's weights.
-        """
-        network: Any = self.refiners[refiner]
-        step: Tensor = (
-            network(latent, context)
-            if refiner == "score"
-            else network.gradient(latent, context, differentiable)
-        )
-        return step
-
-    def latent_energy(self, latent: Tensor, context: LatentContext) -> Tensor:
-        """Return how good the energy network finds each row's latents, `[batch]`."""
-        energy: Tensor = cast("EnergyNetwork", self.refiners["energy"])(latent, context)
-        return energy
-
     def _length_logits(self, source: EncodedSource, projected: Tensor | None = None) -> Tensor:
         """Return logits over length offsets, given latents where these have source length."""
         hidden = source.states if projected is None else projected + source.states
@@ -347,13 +280,17 @@ class LaNMTForConditionalGeneration(NARGenerationMixin, NARPreTrainedModel):
         return self._allow_words_only(self.lm_head(hidden), lengths)
 
     def _decode_hidden(
-        self, projected: Tensor, target_mask: Tensor, source: EncodedSource
+        self,
+        projected: Tensor,
+        target_mask: Tensor,
+        source: EncodedSource,
+        record: StackRecord | None = None,
     ) -> Tensor:
         """Run the decoder on projected latents; return `[batch, target_len, d_model]`."""
         hidden = self._decoder_input(projected, target_mask, source)
         mask = self._attention_mask(hidden, target_mask)
         memory_mask = self._cross_mask(hidden, source.mask, source.states)
-        decoded: Tensor = self.decoder(hidden, mask, source.memory, memory_mask)
+        decoded: Tensor = self.decoder(hidden, mask, source.memory, memory_mask, record)
         return decoded
 
     def _decoder_input(
@@ -370,55 +307,106 @@ class LaNMTForConditionalGeneration(NARGenerationMixin, NARPreTrainedModel):
         mixed = spread * math.sqrt(0.5) + 0.5 * positions + 0.5 * length
         return cast("Tensor", self.dropout(mixed))
 
-    def forward(
+    def forward(  # noqa: PLR0913  as the library's networks are called
         self,
-        input_ids: Tensor,
+        input_ids: Tensor | None = None,
         attention_mask: Tensor | None = None,
         labels: Tensor | None = None,
         kl_budget: float | None = None,
         return_dict: bool | None = None,
-    ) -> LaNMTOutput | tuple[Tensor, ...]:
-        """Return the loss and its terms, or, without labels, the logits of the first draft.
+        *,
+        inputs_embeds: Tensor | None = None,
+        decoder_input_ids: Tensor | None = None,
+        decoder_attention_mask: Tensor | None = None,
+        output_hidden_states: bool | None = None,
+        output_attentions: bool | None = None,
+    ) -> LaNMTOutput | tuple[Any, ...]:
+        """Return the loss and its terms, or, without labels, the logits of a draft.
 
         Args:
-            input_ids: `[batch, source_len]`.
+            input_ids: `[batch, source_len]`; or `inputs_embeds`.
             attention_mask: 1 or True on real source tokens, `[batch, source_len]`.
             labels: Target ids with the end token, -100 on padding, `[batch, target_len]`.
             kl_budget: Nats of each latent that are not penalised; None takes the
                 config's.
             return_dict: False returns a tuple.
+            inputs_embeds: See `encode`.
+            decoder_input_ids: A draft with its end token, not shifted, `[batch, target_len]`, from
+                which the latents are inferred. The logits are then those after one delta iteration
+                on it, or with labels the loss is that of turning it into these. There is no
+                beginning of a target to be given here, as all its tokens are decoded at once.
+            decoder_attention_mask: 1 or True on the draft's real tokens, `[batch, target_len]`;
+                None stands for all but padding, or with labels for their positions. Real tokens
+                move to the left end of their row, and so do their logits.
+            output_hidden_states: Whether the output holds the states of encoder and decoder, see
+                `NAROutput`; None takes the config's value. The encoder is `source_encoder`, or
+                `prior` where each source token has a latent.
+            output_attentions: Whether it holds their attention weights.
 
         Returns:
             The terms of the evidence lower bound. In training the latents are a sample of the
-            posterior, in evaluation its mean, and without labels the prior's mean.
+            posterior, in evaluation its mean, and without labels and draft the prior's mean.
 
         Raises:
-            ValueError: If the source or the labels are longer than the model was made for.
+            ValueError: If the source, the labels or the draft are longer than the model was made
+                for, or the draft is not as long as the labels.
         """
         lengths = None
+        draft = self._read_draft(decoder_input_ids, decoder_attention_mask, labels)
         if labels is not None:
             self._check_labels(labels)
             lengths = (labels != IGNORED_LABEL).sum(-1)
             if self.has_target_latents or self.trained_refiners:
                 labels = labels[:, : max(1, int(lengths.max()))]  # no wider than lengths say
+        elif draft is not None:
+            lengths = draft[1].sum(-1)
         use_dict = self.config.return_dict if return_dict is None else return_dict
         if self.trained_refiners and labels is not None:
-            terms = refiner_losses(self, input_ids, attention_mask, labels)
+            unread = inputs_embeds, draft, output_hidden_states, output_attentions
+            terms: Any = refiner_losses(
+                self, self._ids_of_refiner_call(input_ids, unread), attention_mask, labels
+            )
             output = LaNMTOutput(**terms)
             return output if use_dict else output.to_tuple()
-        source = self.encode(input_ids, attention_mask, lengths)
+        record = self._record(output_hidden_states, output_attentions)
+        source = self.encode(
+            input_ids, attention_mask, lengths, inputs_embeds=inputs_embeds, record=record
+        )
         prior = self.infer_prior(source)
-        output = LaNMTOutput(prior_mean=prior.mean, prior_std=prior.std)
+        output = LaNMTOutput(
+            encoder_last_hidden_state=source.states, prior_mean=prior.mean, prior_std=prior.std
+        )
         if labels is None:
-            output.lengths = self.predict_length(prior.mean, source)
-            projected = self.latent_projection(prior.mean)
-            output.length_logits = self.first_length_logits(source)
-            target_mask = real_positions(output.lengths)
-            output.logits = self.lm_head(self._decode_hidden(projected, target_mask, source))
+            self._add_logits(output, source, prior, draft, record)
         else:
             budget = self.config.kl_budget if kl_budget is None else kl_budget
-            self._add_loss(output, source, prior, labels, budget)
+            tokens = None if draft is None else draft[0][:, : labels.shape[1]]
+            self._add_loss(output, source, prior, labels, budget, tokens, record)
+        if record is not None:
+            record.fill(output)
         return output if use_dict else output.to_tuple()
+
+    def _add_logits(
+        self,
+        output: LaNMTOutput,
+        source: EncodedSource,
+        prior: DiagonalGaussian,
+        draft: tuple[Tensor, Tensor] | None,
+        record: ForwardRecord | None,
+    ) -> None:
+        """Fill in the logits of the first draft, or those after one iteration on a given one."""
+        output.length_logits = self.first_length_logits(source)
+        if draft is None:
+            latent, output.lengths = prior.mean, self.predict_length(prior.mean, source)
+            target_mask = real_positions(output.lengths)
+        else:
+            tokens, target_mask = draft
+            posterior = self.infer_posterior(tokens, target_mask, source)
+            output.posterior_mean, output.posterior_std = posterior.mean, posterior.std
+            latent, output.lengths = posterior.mean, target_mask.sum(-1)
+        projected = self.latent_projection(latent)
+        written = None if record is None else record.decoder
+        output.logits = self.lm_head(self._decode_hidden(projected, target_mask, source, written))
 
     def _add_loss(
         self,
@@ -427,15 +415,22 @@ class LaNMTForConditionalGeneration(NARGenerationMixin, NARPreTrainedModel):
         prior: DiagonalGaussian,
         labels: Tensor,
         kl_budget: float,
+        draft: Tensor | None,
+        record: ForwardRecord | None,
     ) -> None:
-        """Fill in the loss and its terms."""
+        """Fill in the loss and its terms; latents are the draft's, if there is one."""
         target_mask = labels != IGNORED_LABEL
         tokens = labels.masked_fill(~target_mask, self.config.pad_token_id)
         lengths = target_mask.sum(-1)
-        posterior = self._posterior_of_labels(output, tokens, target_mask, source)
+        posterior = (
+            self._posterior_of_labels(output, tokens, target_mask, source)
+            if draft is None
+            else self.infer_posterior(draft, target_mask, source)
+        )
         latent = posterior.sample() if self.training else posterior.mean
         projected = self.latent_projection(latent)
-        logits = self.lm_head(self._decode_hidden(projected, target_mask, source))
+        written = None if record is None else record.decoder
+        logits = self.lm_head(self._decode_hidden(projected, target_mask, source, written))
         condition = None if self.has_target_latents else projected
         length_logits = self._length_logits(source, condition)
         kl, latent_mask = posterior.kl_to(prior), self.latent_mask(target_mask, source)

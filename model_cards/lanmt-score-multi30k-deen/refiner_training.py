@@ -1,13 +1,15 @@
 """How score and energy networks are trained (Lee, Shu and Cho 2020, section 3).
 
 The goal is made by the model itself, which stays as it is: from latents around the prior mean, some
-iterations with a delta posterior; the refiner learns the way from the first to the last. Of the
-reference only the length is read.
+iterations with a delta posterior and, if wanted, some steps up the model's own likelihood; the
+refiner learns the way from the first to the last. Of the reference only the length is read.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -17,6 +19,10 @@ from torch.nn import functional
 from .losses_nar import IGNORED_LABEL, replace_words, word_loss_sum
 from .refinement_state import most_likely_tokens
 
+# In nats and squared units of the latents. The prior's standard deviations are near 1.
+ASCENT_STEP_SIZE = 1.0
+MAX_OWN_STEPS = 3
+
 
 @dataclass(frozen=True)
 class RefinerLesson:
@@ -24,15 +30,18 @@ class RefinerLesson:
 
     Args:
         start: Latents, `[batch, latent_len, latent_dim]`.
-        way: Where delta iterations moved them, as a difference, 0 on padding, in the same shape.
-        tokens: The draft at the end of that way, padding after its end, `[batch, target_len]`.
-        target_mask: True on real target positions, `[batch, target_len]`.
+        goal: Latents to which they should lead, in the same shape.
+        mask: True on real latents, `[batch, latent_len]`.
     """
 
     start: Tensor
-    way: Tensor
-    tokens: Tensor
-    target_mask: Tensor
+    goal: Tensor
+    mask: Tensor
+
+    @property
+    def way(self) -> Tensor:
+        """From start to goal, 0 on padding, `[batch, latent_len, latent_dim]`."""
+        return (self.goal - self.start) * self.mask[..., None]
 
 
 def refiner_losses(
@@ -61,36 +70,76 @@ def refiner_losses(
     terms: dict[str, Tensor] = {}
     for name in names:
         context = network.read_source(name, target_mask, source)
+        move = partial(network.latent_step, name, context=context)
         taught = lesson
         if is_training and config.refiner_own_steps:
-            first = network.latent_step(name, lesson.start, context).detach()
-            taught = after_own_steps(lesson, first, config.refiner_own_steps)
-        step = network.latent_step(name, taught.start, context, differentiable=True)
-        terms |= lesson_terms(name, step, taught, context.latent_mask)
-        if config.refiner_word_weight or config.refiner_repeat_weight:
-            logits = network.decode(taught.start + step, target_mask.sum(-1), source)
-            words, repeats = word_sum_of_lesson(logits, taught), repeat_sum(logits, target_mask)
-            terms[f"{name}_word_loss"] = words / target_mask.sum()
-            terms[f"{name}_repeat_loss"] = repeats / target_mask.sum()
-            both = config.refiner_word_weight * words + config.refiner_repeat_weight * repeats
-            terms[f"{name}_loss"] += both / context.latent_mask.sum()
+            stays = not config.refiner_ascent_steps
+            taught = after_own_steps(lesson, move, config.refiner_own_steps, goal_stays=stays)
+        if config.refiner_ascent_steps:
+            goal = ascend(network, source, taught.goal, target_mask, config.refiner_ascent_steps)
+            taught = replace(taught, goal=goal)
+        step = move(taught.start, differentiable=True)
+        terms |= lesson_terms(name, step, taught)
+        terms |= _word_terms(network, source, name, taught, step, target_mask)
+        for term, weight in word_weights(config).items():
+            if weight:
+                share = target_mask.sum() / lesson.mask.sum()
+                terms[f"{name}_loss"] += weight * share * terms[f"{name}_{term}_loss"]
     loss = torch.stack([terms[f"{name}_loss"] for name in names]).sum()
     return {"loss": loss, **{name: value.detach() for name, value in terms.items()}}
 
 
-def after_own_steps(lesson: RefinerLesson, step: Tensor, share: float) -> RefinerLesson:
+def word_weights(config: Any) -> dict[str, float]:
+    """Return the weights of the terms that judge a step by the words it leads to, by name."""
+    return {
+        "word": config.refiner_word_weight,
+        "repeat": config.refiner_repeat_weight,
+        "doubt": config.refiner_doubt_weight,
+    }
+
+
+def _word_terms(
+    network: Any, source: Any, name: str, lesson: RefinerLesson, step: Tensor, target_mask: Tensor
+) -> dict[str, Tensor]:
+    """Return the terms of `word_weights`, in nats for each target token; none without a weight."""
+    if not any(word_weights(network.config).values()):
+        return {}
+    lengths = target_mask.sum(-1)
+    with torch.no_grad():
+        goal = network.decode(lesson.goal, lengths, source)
+        tokens, _ = most_likely_tokens(goal, target_mask, network.pad_token_id)
+    logits = network.decode(lesson.start + step, lengths, source)
+    sums = {
+        "word": draft_word_sum(logits, tokens, target_mask),
+        "repeat": repeat_sum(logits, target_mask),
+        "doubt": doubt_sum(logits, target_mask),
+    }
+    return {f"{name}_{term}_loss": value / target_mask.sum() for term, value in sums.items()}
+
+
+def after_own_steps(
+    lesson: RefinerLesson, move: Callable[[Tensor], Tensor], share: float, goal_stays: bool = True
+) -> RefinerLesson:
     """Return a lesson in which some sentences start where the refiner itself has moved them.
 
     That is where it stands in all iterations but the first, and where it can learn to make good its
-    own mistakes. The goal stays.
+    own mistakes.
 
     Args:
         lesson: From around the prior mean.
-        step: What the refiner does there, `[batch, latent_len, latent_dim]`.
-        share: Probability of each sentence.
+        move: What the refiner does at latents, `[batch, latent_len, latent_dim]`.
+        share: Probability of each sentence; of these the same share takes another step, and so on,
+            at most `MAX_OWN_STEPS`.
+        goal_stays: Whether these sentences keep their goal; if not, it is where they now stand.
     """
-    step = step * (torch.rand(len(step), 1, 1, device=step.device) < share)
-    return replace(lesson, start=lesson.start + step, way=lesson.way - step)
+    start = lesson.start
+    is_moved = moves_on = torch.ones(len(start), 1, 1, dtype=torch.bool, device=start.device)
+    for i in range(MAX_OWN_STEPS):
+        moves_on = moves_on & (torch.rand(len(start), 1, 1, device=start.device) < share)
+        is_moved = moves_on if i == 0 else is_moved
+        start = start + move(start).detach() * moves_on
+    goal = lesson.goal if goal_stays else torch.where(is_moved, start, lesson.goal)
+    return replace(lesson, start=start, goal=goal)
 
 
 @torch.no_grad()
@@ -111,19 +160,40 @@ def make_lesson(
     scale = noise * prior.mean.new_empty(len(target_mask), 1, 1).uniform_()
     start = prior.mean + scale * prior.std * torch.randn_like(prior.mean)
     latent, lengths = start, target_mask.sum(-1)
-
-    def draft() -> Tensor:
-        logits = network.decode(latent, lengths, source)
-        return most_likely_tokens(logits, target_mask, network.pad_token_id)[0]
-
     for _ in range(iterations):
-        latent = network.infer_posterior(draft(), target_mask, source).mean
-    mask = network.latent_mask(target_mask, source)[..., None]
-    return RefinerLesson(start, (latent - start) * mask, draft(), target_mask)
+        logits = network.decode(latent, lengths, source)
+        tokens, _ = most_likely_tokens(logits, target_mask, network.pad_token_id)
+        latent = network.infer_posterior(tokens, target_mask, source).mean
+    return RefinerLesson(start, latent, network.latent_mask(target_mask, source))
 
 
-def word_sum_of_lesson(logits: Tensor, lesson: RefinerLesson) -> Tensor:
-    """Return the cross-entropy of the lesson's draft, in nats, a sum over its words, scalar.
+def ascend(network: Any, source: Any, latent: Tensor, target_mask: Tensor, steps: int) -> Tensor:
+    """Return latents from which the model finds its own draft likelier, in the same shape.
+
+    Not in the paper, whose score network learns the way of delta iterations alone. Each step of
+    `ASCENT_STEP_SIZE` goes along the gradient of the log-likelihood of the draft, which may change
+    with each step. It costs a decoder pass and its backward pass, too much for decoding; the
+    refiner learns to do without.
+
+    Args:
+        network: LaNMT, in evaluation mode.
+        source: What its `encode` gave, with the lengths of the targets.
+        latent: `[batch, latent_len, latent_dim]`.
+        target_mask: True on real target positions, `[batch, target_len]`.
+        steps: How many.
+    """
+    lengths = target_mask.sum(-1)
+    for _ in range(steps):
+        with torch.enable_grad():
+            latent = latent.detach().requires_grad_()
+            doubt = doubt_sum(network.decode(latent, lengths, source), target_mask)
+            (gradient,) = torch.autograd.grad(doubt, latent)
+        latent = latent.detach() - ASCENT_STEP_SIZE * gradient
+    return latent
+
+
+def draft_word_sum(logits: Tensor, tokens: Tensor, target_mask: Tensor) -> Tensor:
+    """Return the cross-entropy of a draft, in nats, a sum over its words, scalar.
 
     Not in the paper: an error of a step matters as much as the words that it changes. The draft
     is one of many good translations, but the only one that follows from these latents. Where it
@@ -131,11 +201,12 @@ def word_sum_of_lesson(logits: Tensor, lesson: RefinerLesson) -> Tensor:
 
     Args:
         logits: What the latents decode to after a step, `[batch, target_len, vocab]`.
-        lesson: What should be learnt.
+        tokens: The draft at the goal, `[batch, target_len]`.
+        target_mask: True on real target positions, `[batch, target_len]`.
     """
-    is_taught = lesson.target_mask.clone()
-    is_taught[:, 1:] &= lesson.tokens[:, 1:] != lesson.tokens[:, :-1]
-    labels = lesson.tokens.masked_fill(~is_taught, IGNORED_LABEL)
+    is_taught = target_mask.clone()
+    is_taught[:, 1:] &= tokens[:, 1:] != tokens[:, :-1]
+    labels = tokens.masked_fill(~is_taught, IGNORED_LABEL)
     return word_loss_sum(logits, labels, label_smoothing=0.0)
 
 
@@ -155,9 +226,20 @@ def repeat_sum(logits: Tensor, target_mask: Tensor) -> Tensor:
     return -(torch.log1p(-same) * (target_mask[:, :-1] & target_mask[:, 1:])).sum()
 
 
-def lesson_terms(
-    refiner: str, step: Tensor, lesson: RefinerLesson, mask: Tensor
-) -> dict[str, Tensor]:
+def doubt_sum(logits: Tensor, target_mask: Tensor) -> Tensor:
+    """Return how unlikely a draft's own words are, in nats, a sum over its words, scalar.
+
+    Not in the paper: where two translations are as good, the mean of the ways to both leads to
+    neither, and the draft mixes them. This term makes a step take one of the two.
+
+    Args:
+        logits: What latents decode to, `[batch, target_len, vocab]`.
+        target_mask: True on real target positions, `[batch, target_len]`.
+    """
+    return -(logits.float().log_softmax(-1).amax(-1) * target_mask).sum()
+
+
+def lesson_terms(refiner: str, step: Tensor, lesson: RefinerLesson) -> dict[str, Tensor]:
     """Return the loss of one refiner, with gradient, and how well it does, by name.
 
     The loss is |s|^2 - 2 <s, way>, which is the squared error less a constant; both are for each
@@ -167,10 +249,9 @@ def lesson_terms(
         refiner: Its name.
         step: Where it would move the latents, 0 on padding, `[batch, latent_len, latent_dim]`.
         lesson: What it should learn.
-        mask: True on real latents, `[batch, latent_len]`.
     """
     step, way = step.float(), lesson.way.float()
-    num_latents = mask.sum()
+    num_latents = lesson.mask.sum()
     loss = (step.square() - 2 * step * way).sum() / num_latents
     cosine = functional.cosine_similarity(step.flatten(1), way.flatten(1), dim=-1)
     error = (step - way).square().sum() / num_latents

@@ -10,6 +10,16 @@ from transformers.activations import ACT2FN
 
 TOKENS = ("pad", "eos", "bos", "unk", "mask")
 
+# What a Trainer need not gather in evaluation, in the output of every network.
+RECORDED_STATES = (
+    "encoder_last_hidden_state",
+    "encoder_hidden_states",
+    "decoder_hidden_states",
+    "encoder_attentions",
+    "decoder_attentions",
+    "cross_attentions",
+)
+
 
 @strict
 class NARConfig(PreTrainedConfig):

@@ -3,49 +3,23 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import torch
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel
-from transformers.utils.generic import ModelOutput
 
 from .configuration_refinement_nar import RefinementNARConfig
 from .corruption_nar import corrupt
 from .generation_nar import NARGenerationMixin
-from .layers_nar import CrossEncoder, Encoder
+from .layers_nar import CrossEncoder, Encoder, StackRecord
 from .length_predictor import LengthPredictor, LengthTransform, uniform_copy
 from .losses_nar import IGNORED_LABEL, length_loss_sum, word_loss_sum
 from .modeling_nar import EncodedSource, NARPreTrainedModel
+from .output_nar import ForwardRecord
+from .output_refinement_nar import RefinementNAROutput
 from .refinement_iterative import IterativeRefinement
 from .refinement_state import DecodedDraft, RefinementState, real_positions
-
-
-@dataclass
-class RefinementNAROutput(ModelOutput):
-    """What `RefinementNARForConditionalGeneration.forward` returns.
-
-    Args:
-        loss: Word terms of all passes and length term, in nats for each target token, scalar.
-        logits: Of the last pass in training, or of the first draft, `[batch, target_len, vocab]`.
-        word_loss: Mean over passes of the label-smoothed cross-entropy, in nats for each target
-            token, scalar.
-        first_pass_loss: The same of the first pass, scalar.
-        last_pass_loss: The same of the last pass, scalar.
-        length_loss: Cross-entropy of the length, in nats for each sentence, scalar.
-        length_logits: `[batch, 2 * max_length_offset + 1]`.
-        lengths: Target lengths of the logits, in tokens, `[batch]`.
-    """
-
-    loss: Tensor | None = None
-    logits: Tensor | None = None
-    word_loss: Tensor | None = None
-    first_pass_loss: Tensor | None = None
-    last_pass_loss: Tensor | None = None
-    length_loss: Tensor | None = None
-    length_logits: Tensor | None = None
-    lengths: Tensor | None = None
 
 
 class RefinementNARForConditionalGeneration(NARGenerationMixin, NARPreTrainedModel):
@@ -158,13 +132,14 @@ class RefinementNARForConditionalGeneration(NARGenerationMixin, NARPreTrainedMod
         extra_length: int = 0,
         inputs_embeds: Tensor | None = None,
         pixel_values: Tensor | None = None,
+        record: ForwardRecord | None = None,
     ) -> EncodedSource:
         """Encode the source once; it is given in exactly one of three forms.
 
         Args:
             input_ids: `[batch, source_len]`.
             attention_mask: 1 or True on real source positions, `[batch, source_len]`; where it is
-                not given, all that is not padding is real.
+                not given, all up to the last that is not padding are real.
             target_lengths: Known target lengths, in tokens with the end token, `[batch]`; where
                 they are not given, they are predicted.
             extra_length: Tokens added to each predicted length.
@@ -173,23 +148,26 @@ class RefinementNARForConditionalGeneration(NARGenerationMixin, NARPreTrainedMod
                 feature_size]`.
             pixel_values: Pictures as the vision encoder takes them, such as `[batch, channels,
                 height, width]`.
+            record: Where the layers' states are written down, if they are.
 
         Raises:
             ValueError: If the source is longer than the model was made for, empty, given twice or
                 of a kind that the model does not read.
         """
-        self._check_forms(input_ids, inputs_embeds, pixel_values)
+        known = tuple(dict.fromkeys((self.main_input_name, "inputs_embeds")))
+        forms = {"inputs_embeds": inputs_embeds, "pixel_values": pixel_values}
+        self._check_forms(known, input_ids=input_ids, **forms)
         if input_ids is not None:
             mask, is_empty = self._read_source(input_ids, attention_mask)
-            self._check_padding(mask)
+            mask = self._pad_at_the_right(mask, attention_mask is not None)
             embeddings = self._embed(self.source_embeddings, input_ids)
         else:
-            vectors = self._source_vectors(inputs_embeds, pixel_values)
-            mask = self._mask_of_vectors(vectors, attention_mask)
-            is_empty = torch.zeros(len(vectors), dtype=torch.bool, device=vectors.device)
+            vectors = self._source_vectors(inputs_embeds, pixel_values, record)
+            mask, is_empty = self._read_vectors(vectors, attention_mask)
             embeddings = self._add_positions(vectors)
         wide_mask = self._attention_mask(embeddings, mask)
-        layers = self.encoder.states_of_layers(embeddings, wide_mask)
+        written = None if record is None else record.encoder
+        layers = self.encoder.states_of_layers(embeddings, wide_mask, written)
         read = layers if self.config.cross_attention == "layer_to_layer" else layers[-1]
         decoders: Any = self.decoders
         memory = tuple(decoder.project_memory(read) for decoder in decoders)
@@ -197,74 +175,34 @@ class RefinementNARForConditionalGeneration(NARGenerationMixin, NARPreTrainedMod
             embeddings, layers[-1], mask, wide_mask, is_empty, memory, target_lengths, extra_length
         )
 
-    def _check_padding(self, mask: Tensor) -> None:
-        """Refuse padding that would be copied; in training, where it costs time, it is trusted."""
-        if not self.training and bool((mask[:, 1:] > mask[:, :-1]).any()):
-            raise ValueError(
-                "A source must have its padding at the right, but a row has it elsewhere. Tokenize "
-                "with padding_side='right'."
-            )
-
-    def _check_forms(
-        self, input_ids: Tensor | None, inputs_embeds: Tensor | None, pixel_values: Tensor | None
-    ) -> None:
-        values = {
-            "input_ids": input_ids,
-            "inputs_embeds": inputs_embeds,
-            "pixel_values": pixel_values,
-        }
-        given = [name for name, value in values.items() if value is not None]
-        known = list(dict.fromkeys((self.main_input_name, "inputs_embeds")))
-        if len(given) != 1 or given[0] not in known:
-            raise ValueError(
-                f"The source must be given once, to this model as "
-                f"{' or '.join(f'`{name}`' for name in known)}; got "
-                f"{' and '.join(given) or 'nothing'}."
-            )
-
-    def _source_vectors(self, inputs_embeds: Tensor | None, pixel_values: Tensor | None) -> Tensor:
+    def _source_vectors(
+        self,
+        inputs_embeds: Tensor | None,
+        pixel_values: Tensor | None,
+        record: ForwardRecord | None,
+    ) -> Tensor:
         """Return the source as vectors `[batch, source_len, d_model]`, without positions."""
-        if pixel_values is not None:
-            inputs_embeds = self._see(pixel_values)
-        if inputs_embeds is not None:
-            inputs_embeds = inputs_embeds.to(self.get_output_embeddings().weight.dtype)
-        width = self.config.d_model
+        width, name = self.config.d_model, "`inputs_embeds`"
         if self.config.reads_images:
             width = self.feature_projection.in_features
-        limit = self.config.max_position_embeddings
-        if inputs_embeds is None or inputs_embeds.ndim != 3 or inputs_embeds.shape[-1] != width:
-            name = (
-                "What the vision encoder makes" if pixel_values is not None else "`inputs_embeds`"
-            )
-            raise ValueError(
-                f"{name} must have shape [batch, source_len, {width}], got "
-                f"{None if inputs_embeds is None else list(inputs_embeds.shape)}."
-            )
-        if not 1 <= inputs_embeds.shape[1] <= limit:
-            raise ValueError(
-                f"A source must have 1 to {limit} positions (`max_position_embeddings`), got "
-                f"{inputs_embeds.shape[1]}."
-            )
+        if pixel_values is not None:
+            inputs_embeds, name = self._see(pixel_values, record), "What the vision encoder makes"
+        vectors = cast("Tensor", inputs_embeds).to(self.get_output_embeddings().weight.dtype)
+        self._check_vectors(vectors, width, name)
         if self.config.reads_images:
-            projected: Tensor = self.feature_projection(inputs_embeds)
+            projected: Tensor = self.feature_projection(vectors)
             return projected
-        return inputs_embeds * math.sqrt(self.config.d_model)
+        return vectors * math.sqrt(self.config.d_model)
 
-    def _mask_of_vectors(self, vectors: Tensor, attention_mask: Tensor | None) -> Tensor:
-        """Return where vectors are real, boolean `[batch, source_len]`."""
-        if attention_mask is None:
-            return torch.ones(vectors.shape[:2], dtype=torch.bool, device=vectors.device)
-        if attention_mask.shape != vectors.shape[:2]:
-            raise ValueError(
-                f"`attention_mask` must have one value for each source position, "
-                f"{list(vectors.shape[:2])}; got {list(attention_mask.shape)}."
-            )
-        return self._keep_one_position(attention_mask.bool())
-
-    def _see(self, pixel_values: Tensor) -> Tensor:
+    def _see(self, pixel_values: Tensor, record: ForwardRecord | None) -> Tensor:
         """Return the vision encoder's vectors, `[batch, source_len, feature_size]`."""
         encoder: Any = self.vision_encoder
-        seen: Tensor = encoder(pixel_values=pixel_values.to(self.dtype)).last_hidden_state
+        writes = record is not None and record.hidden_states
+        options = {"output_hidden_states": True} if writes else {}
+        output = encoder(pixel_values=pixel_values.to(self.dtype), **options)
+        if record is not None and writes:
+            record.vision.extend(output.hidden_states)
+        seen: Tensor = output.last_hidden_state
         return seen.flatten(2).transpose(1, 2) if seen.ndim == 4 else seen
 
     def first_length_logits(self, source: EncodedSource) -> Tensor:
@@ -341,14 +279,20 @@ class RefinementNARForConditionalGeneration(NARGenerationMixin, NARPreTrainedMod
         return table  # type: ignore[no-any-return]  # a ModuleDict does not know its modules
 
     def _run_decoder(
-        self, number: int, hidden: Tensor, target_mask: Tensor, source: EncodedSource
+        self,
+        number: int,
+        hidden: Tensor,
+        target_mask: Tensor,
+        source: EncodedSource,
+        record: StackRecord | None = None,
     ) -> Tensor:
         """Run pass `number`; return its states `[batch, target_len, d_model]`."""
         index = self._decoder_of(number)
         hidden = self._add_positions(hidden)
         mask = self._attention_mask(hidden, target_mask)
         memory_mask = self._cross_mask(hidden, source.mask, source.states)
-        states: Tensor = self.decoders[index](hidden, mask, source.memory[index], memory_mask)
+        memory = source.memory[index]
+        states: Tensor = self.decoders[index](hidden, mask, memory, memory_mask, record)
         return states
 
     def _logits(self, number: int, states: Tensor) -> Tensor:
@@ -358,7 +302,7 @@ class RefinementNARForConditionalGeneration(NARGenerationMixin, NARPreTrainedMod
         )
         return logits
 
-    def forward(
+    def forward(  # noqa: PLR0913  as the library's networks are called
         self,
         input_ids: Tensor | None = None,
         attention_mask: Tensor | None = None,
@@ -367,8 +311,13 @@ class RefinementNARForConditionalGeneration(NARGenerationMixin, NARPreTrainedMod
         pixel_values: Tensor | None = None,
         corruption_scale: float = 1.0,
         return_dict: bool | None = None,
-    ) -> RefinementNAROutput | tuple[Tensor, ...]:
-        """Return the loss and its terms, or, without labels, the logits of the first draft.
+        *,
+        decoder_input_ids: Tensor | None = None,
+        decoder_attention_mask: Tensor | None = None,
+        output_hidden_states: bool | None = None,
+        output_attentions: bool | None = None,
+    ) -> RefinementNAROutput | tuple[Any, ...]:
+        """Return the loss and its terms, or, without labels, the logits of a draft.
 
         Args:
             input_ids: `[batch, source_len]`; or one of the other two forms, see `encode`.
@@ -379,34 +328,81 @@ class RefinementNARForConditionalGeneration(NARGenerationMixin, NARPreTrainedMod
             corruption_scale: Factor of the config's `corruption_rates` and `denoising_share`, which
                 a training loop may lower, from 0 to 1.
             return_dict: False returns a tuple.
+            decoder_input_ids: A draft with its end token, not shifted, `[batch, target_len]`, that
+                the second pass reads; without labels the logits are of that pass. Nothing is
+                decoded from left to right, so no beginning of a target can be given here.
+            decoder_attention_mask: 1 or True on the draft's real tokens, `[batch, target_len]`; if
+                None, all that is not padding or, with labels, stands where they do. Logits come in
+                the order of the real tokens, as if padding stood at the right.
+            output_hidden_states: Whether the output has hidden states, see `NAROutput`; None takes
+                the config's.
+            output_attentions: Whether it has attention weights, likewise.
 
         Returns:
             The loss, summed over passes. In training drafts are replaced and sampled as the config
-            says; in evaluation they are the most likely ones.
+            says; in evaluation they are the most likely ones. Without labels and draft, the logits
+            of the first pass.
 
         Raises:
-            ValueError: If source or labels are longer than the model was made for, or the source
-                is given in a wrong form.
+            ValueError: If source, labels or draft are longer than the model was made for, the
+                source is given in a wrong form, the draft does not have the labels' length, or
+                the model reads no draft.
         """
         if not 0 <= corruption_scale <= 1:
             raise ValueError(f"`corruption_scale` must be in [0, 1], got {corruption_scale}.")
+        record = self._record(output_hidden_states, output_attentions)
+        draft = self._read_draft(decoder_input_ids, decoder_attention_mask, labels)
+        passes = 2 if labels is None else self.config.num_training_passes
+        if draft is not None and (passes < 2 or self.config.next_input == "states"):
+            raise ValueError(
+                "`decoder_input_ids` must not be given where no pass reads tokens: with "
+                '`next_input` "states", or with labels and one training pass. Leave them out.'
+            )
         source = self.encode(
-            input_ids, attention_mask, inputs_embeds=inputs_embeds, pixel_values=pixel_values
+            input_ids, attention_mask, None, 0, inputs_embeds, pixel_values, record
         )
-        output = RefinementNAROutput()
+        output = RefinementNAROutput(encoder_last_hidden_state=source.states)
         if labels is None:
-            output.length_logits = self.first_length_logits(source)
-            output.lengths = self.predict_length(source)
-            target_mask = real_positions(output.lengths)
-            hidden = self._first_input(target_mask, source)
-            output.logits = self._logits(0, self._run_decoder(0, hidden, target_mask, source))
+            self._add_logits(output, source, draft, record)
         else:
-            self._add_loss(output, source, labels, corruption_scale)
+            self._add_loss(output, source, labels, corruption_scale, draft, record)
+        if record is not None:
+            record.fill(output)
+            output.vision_hidden_states = tuple(record.vision) or None
         use_dict = self.config.return_dict if return_dict is None else return_dict
         return output if use_dict else output.to_tuple()
 
+    def _add_logits(
+        self,
+        output: RefinementNAROutput,
+        source: EncodedSource,
+        draft: tuple[Tensor, Tensor] | None,
+        record: ForwardRecord | None,
+    ) -> None:
+        """Fill in the logits of the first pass, or those of the second for a draft."""
+        written = None if record is None else record.decoder
+        output.length_logits = self.first_length_logits(source)
+        if draft is None:
+            output.lengths, number = self.predict_length(source), 0
+            target_mask = real_positions(output.lengths)
+            inputs = self._first_input(target_mask, source)
+        else:
+            tokens, target_mask = draft
+            output.lengths, number = target_mask.sum(-1), 1
+            first = self._first_input(target_mask, source)
+            states = self._run_decoder(0, first, target_mask, source)
+            inputs = self._next_input(number, tokens, states)
+        states = self._run_decoder(number, inputs, target_mask, source, written)
+        output.logits = self._logits(number, states)
+
     def _add_loss(
-        self, output: RefinementNAROutput, source: EncodedSource, labels: Tensor, scale: float
+        self,
+        output: RefinementNAROutput,
+        source: EncodedSource,
+        labels: Tensor,
+        scale: float,
+        draft: tuple[Tensor, Tensor] | None,
+        record: ForwardRecord | None,
     ) -> None:
         """Fill in the loss and its terms."""
         self._check_labels(labels)
@@ -416,13 +412,17 @@ class RefinementNARForConditionalGeneration(NARGenerationMixin, NARPreTrainedMod
         sums, inputs = [], self._first_input(target_mask, source)
         num_passes = self.config.num_training_passes
         for number in range(num_passes):
-            states = self._run_decoder(number, inputs, target_mask, source)
+            is_last = number + 1 == num_passes
+            written = record.decoder if record is not None and is_last else None
+            states = self._run_decoder(number, inputs, target_mask, source, written)
             logits = self._logits(number, states)
             sums.append(word_loss_sum(logits, labels, self.config.label_smoothing))
             states = states.detach() if self.config.stop_gradient else states
-            if number + 1 < num_passes:
-                seen = self._seen_draft(number, logits, reference, target_mask, scale)
-                inputs = self._next_input(number + 1, seen, states)
+            if not is_last:
+                given = draft[0] if draft is not None and number == 0 else None
+                if given is None:
+                    given = self._seen_draft(number, logits, reference, target_mask, scale)
+                inputs = self._next_input(number + 1, given, states)
         output.logits = logits
         target_class = self.length_predictor.target_class(self._length_base(source), lengths)
         length_logits = self.first_length_logits(source)

@@ -55,7 +55,7 @@ REMOTE_CODE = {
     "refinement_none": ("refinement_delta_posterior",),
     "latent_refiners": ("layers_nar",),
     "refiner_training": ("refinement_state", "losses_nar"),
-    "output": (),
+    "output": ("output_nar", "layers"),
     "candidate_search": ("refinement_state",),
     "configuration": ("configuration_nar", "corruption"),
     "corruption": (),

@@ -7,6 +7,7 @@ from typing import Any
 
 from hf_nar.cards.card import traces
 from hf_nar.cards.facts import ModelFacts
+from hf_nar.cards.markdown import fenced
 from hf_nar.cards.tables import hardware, quality_table, replace_block, speed_table
 
 
@@ -54,6 +55,8 @@ def _blocks(name: str, results: Mapping[str, Any]) -> dict[str, str]:
     if "benchmark" in results:
         benchmark = results["benchmark"]
         blocks[f"{name} speed"] = (
-            f"{speed_table(benchmark)}\n\n{hardware(benchmark['environment'], 'ctranslate2')}"
+            f"{speed_table(benchmark, with_iterations=True)}\n\n"
+            f"{hardware(benchmark['environment'], 'ctranslate2')}\n\n"
+            f"{fenced(benchmark['command'], 'bash')}"
         )
     return blocks

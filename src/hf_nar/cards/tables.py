@@ -59,12 +59,15 @@ def _bold(text: str, is_bold: bool) -> str:
     return f"**{text}**" if is_bold else text
 
 
-def speed_table(benchmark: Mapping[str, Any], scope: str = "text") -> str:
+def speed_table(
+    benchmark: Mapping[str, Any], scope: str = "text", with_iterations: bool = False
+) -> str:
     """Return quality, where it was measured, and speed of each system, the teacher's first.
 
     Args:
         benchmark: What `hf-nar benchmark` wrote, of real text or of one length.
         scope: "text" for text in, text out; "model" for the network alone.
+        with_iterations: Whether there is a column for them; a teacher has none.
 
     Raises:
         ValueError: If it is of several lengths.
@@ -82,7 +85,7 @@ def speed_table(benchmark: Mapping[str, Any], scope: str = "text") -> str:
     }
     sizes = sorted({size for _, size in cells})
     with_bleu = any(system.get("bleu") is not None for system in benchmark["systems"])
-    header = ["system", *["BLEU"] * with_bleu, "ms, batch 1"]
+    header = ["system", *["BLEU"] * with_bleu, *["iterations"] * with_iterations, "ms, batch 1"]
     header += [f"sentences/s, batch {size}" for size in sizes]
     rows = []
     for system in sorted(benchmark["systems"], key=lambda system: system["is_ours"]):
@@ -90,6 +93,8 @@ def speed_table(benchmark: Mapping[str, Any], scope: str = "text") -> str:
         row = [_bold(inline(name), system["is_ours"])]
         if with_bleu:
             row.append(_number(system.get("bleu"), 2))
+        if with_iterations:
+            row.append(_number(system.get("decoding", {}).get("iterations"), 0))
         row.append(_number(_value(cells, name, 1, "p50_ms"), 1))
         row += [_number(_value(cells, name, n, "sentences_per_second"), 1) for n in sizes]
         rows.append([*row, *(_number(system.get(key), 0) for key in ("size_mb", "peak_memory_mb"))])

@@ -6,7 +6,7 @@ from typing import ClassVar
 
 from huggingface_hub.dataclasses import strict
 
-from .configuration_nar import NARConfig
+from .configuration_nar import RECORDED_STATES, NARConfig
 
 LATENT_AXES = ("source", "target")
 
@@ -90,6 +90,7 @@ class LaNMTConfig(NARConfig):
         "prior_std",
         "posterior_mean",
         "posterior_std",
+        *RECORDED_STATES,
     ]
     attribute_map: ClassVar[dict[str, str]] = {
         "hidden_size": "d_model",

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 from huggingface_hub.dataclasses import strict
 
-from .configuration_nar import NARConfig
+from .configuration_nar import RECORDED_STATES, NARConfig
 from .corruption_nar import check_weights
 
 CHOICES = {
@@ -110,6 +110,7 @@ class RefinementNARConfig(NARConfig):
         "length_loss",
         "length_logits",
         "lengths",
+        *RECORDED_STATES,
     ]
     attribute_map: ClassVar[dict[str, str]] = {
         "hidden_size": "d_model",

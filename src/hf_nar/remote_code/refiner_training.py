@@ -19,7 +19,6 @@ from torch.nn import functional
 from .losses_nar import IGNORED_LABEL, replace_words, word_loss_sum
 from .refinement_state import most_likely_tokens
 
-
 # In nats and squared units of the latents. The prior's standard deviations are near 1.
 ASCENT_STEP_SIZE = 1.0
 MAX_OWN_STEPS = 3

@@ -43,7 +43,9 @@ def benchmark(**changes):
         speed_row("LaNMT, 1 iteration", 1, 12.0, 83.3),
         speed_row("LaNMT, 1 iteration", 1, 11.0, 90.9, scope="model"),
     ]
-    return {"systems": systems, "rows": rows, "environment": ENVIRONMENT, **changes}
+    command = "hf-nar benchmark --random-init base"
+    measured = {"systems": systems, "rows": rows, "environment": ENVIRONMENT, "command": command}
+    return {**measured, **changes}
 
 
 def test_a_speed_table_has_the_teacher_first_and_a_dash_where_nothing_was_measured():
@@ -67,6 +69,18 @@ def test_a_speed_table_shows_bleu_where_a_system_has_it():
     assert lines[0].startswith("| system | BLEU |")
     assert lines[2].startswith("| engine beam 4 | 38.12 |")
     assert lines[3].startswith("| **LaNMT, 1 iteration** | - |")
+
+
+def test_a_speed_table_can_have_a_column_for_iterations_which_a_teacher_has_not():
+    content = benchmark()
+    content["systems"][0]["decoding"] = {"iterations": 1}
+    content["systems"][1]["decoding"] = {"num_beams": 4}
+
+    lines = speed_table(content, with_iterations=True).splitlines()
+
+    assert lines[0].startswith("| system | iterations | ms, batch 1 |")
+    assert lines[2].startswith("| engine beam 4 | - | 120.0 |")
+    assert lines[3].startswith("| **LaNMT, 1 iteration** | 1 | 12.0 |")
 
 
 def test_a_speed_table_can_be_of_the_network_alone():
@@ -126,6 +140,7 @@ def test_further_results_fill_their_blocks_of_a_readme():
     assert "old" not in filled
     assert "A processor, 1 thread; torch 2, transformers 5, ctranslate2 4." in filled
     assert "**LaNMT, 1 iteration**" in filled
+    assert "```bash\nhf-nar benchmark --random-init base\n```\n" in filled
     assert filled.endswith("<!-- /base speed -->\nb\n")
 
 
