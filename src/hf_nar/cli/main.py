@@ -40,7 +40,7 @@ app = typer.Typer(
     name="hf-nar",
     help="Translate a whole sentence at once, then refine it.",
     epilog="Exit codes: 0 done, 1 some lines were not translated, 2 the call, the model or a file "
-    "cannot be used.",
+    "cannot be used, 75 training was asked to stop and can go on.",
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
@@ -85,8 +85,8 @@ def _options(
 def main(argv: list[str] | None = None) -> int:
     """Run a command.
 
-    An expected error (`ValueError`, `OSError`) becomes one line on standard error; any other is a
-    bug of ours and keeps its traceback.
+    An expected error (`ValueError`, `OSError`, `FloatingPointError`) becomes one line on standard
+    error; any other is a bug of ours and keeps its traceback.
 
     Args:
         argv: Arguments after the program's name; None takes the process's own.
@@ -112,7 +112,7 @@ def main(argv: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("hf-nar: interrupted", file=sys.stderr)
         return INTERRUPTED
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, FloatingPointError) as error:
         return _report(str(error) or type(error).__name__, debug)
     return 0
 

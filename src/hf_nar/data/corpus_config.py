@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -166,7 +167,9 @@ def check_options(config_class: Any, options: Mapping[str, Any], what: str) -> N
     known = [option.name for option in fields(config_class)]
     unknown = [str(option) for option in options if option not in known]
     if unknown:
+        close = difflib.get_close_matches(unknown[0], known, n=1)
+        hint = f" Did you mean `{close[0]}`?" if close else ""
         raise ValueError(
             f"{what} must have known options only, got `{'`, `'.join(unknown)}`. "
-            f"Use some of: {', '.join(known)}."
+            f"Use some of: {', '.join(known)}.{hint}"
         )

@@ -33,6 +33,7 @@ from hf_nar.data.distillation_output import (
 )
 from hf_nar.data.distillation_parts import MANIFEST, Batch, Parts, Shard, put_in_place
 from hf_nar.data.distillation_settings import DistillationSettings
+from hf_nar.data.processes import check_processes
 from hf_nar.teacher import Teacher
 
 SECONDS_BETWEEN_LOOKS = 0.5  # at what other processes have finished
@@ -116,6 +117,7 @@ def distill(
             f"{settings.teacher_revision!r}. Give the id of a model on the Hub."
         )
     state = PartialState(cpu=pick_device(device).type == "cpu")
+    check_processes(state.num_processes)
     loaded = Teacher.from_pretrained(
         teacher,
         device=pick_process_device(device, state.num_processes, state.device),

@@ -22,7 +22,7 @@ OPTIONAL_PACKAGES = ("sentencepiece", "ctranslate2")
 
 def environment(device: torch.device) -> dict[str, Any]:
     """Return what a figure depends on beside the model: hardware, threads, versions."""
-    versions = {name: _version(name) for name in (*PACKAGES, *OPTIONAL_PACKAGES)}
+    versions = {name: package_version(name) for name in (*PACKAGES, *OPTIONAL_PACKAGES)}
     return {
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else processor(),
         "threads": torch.get_num_threads(),
@@ -33,7 +33,8 @@ def environment(device: torch.device) -> dict[str, Any]:
     }
 
 
-def _version(package: str) -> str | None:
+def package_version(package: str) -> str | None:
+    """Return the version of an installed package; None where it is not installed."""
     try:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import time
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,17 @@ class JsonLinesLog(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:
         """Write that a process began: the clock starts again."""
+        if state.is_world_process_zero:
+            _drop_cut_line(Path(args.output_dir or ".") / LOG_FILE)
         self.on_log(args, state, control, {"processes": args.world_size})
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        """Log before a checkpoint is saved: sums for the next entry are not part of it."""
+        control.should_log = control.should_log or control.should_save
+
+    on_epoch_end = on_step_end
 
     def on_log(
         self,
@@ -50,6 +61,13 @@ class JsonLinesLog(TrainerCallback):
         output.mkdir(parents=True, exist_ok=True)
         with (output / LOG_FILE).open("a", encoding="utf-8") as file:
             file.write(json.dumps(entry) + "\n")
+
+
+def _drop_cut_line(log: Path) -> None:
+    """Remove the end of a log that a full disk cut off in the middle of a line."""
+    text = log.read_bytes() if log.is_file() else b""
+    if text and not text.endswith(b"\n"):
+        os.truncate(log, text.rfind(b"\n") + 1)
 
 
 class EpochOrder(TrainerCallback):

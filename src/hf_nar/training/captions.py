@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 from accelerate import PartialState
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
@@ -89,10 +90,7 @@ class CaptionTrainer(NARTrainer):
         are not sorted by their length: a vision encoder with batch normalisation would read it off
         the statistics of the batch in training, and miss it afterwards.
         """
-        example = self.data_collator([dataset[0]])
-        positions = count_positions(self.vision_encoder, example["pixel_values"])
-        lengths = dataset.target_lengths()
-        return np.full_like(lengths, positions), np.maximum(lengths, positions)
+        return batch_lengths(dataset, self.data_collator([dataset[0]]), self.vision_encoder)
 
     def compute_loss(self, model: nn.Module, *args: Any, **kwargs: Any) -> Any:
         """Return the loss; statistics and dropout of a frozen vision encoder stay as they are."""
@@ -155,6 +153,46 @@ def caption_trainer(
         train_dataset=train,
         eval_dataset=validation,
         processing_class=tokenizer,
+    )
+
+
+def batch_lengths(
+    examples: CaptionExamples, example: Mapping[str, Tensor], vision_encoder: nn.Module
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the lengths that batches are made by; see `CaptionTrainer`.
+
+    Args:
+        examples: Images with their captions.
+        example: A batch of one of them.
+        vision_encoder: Of the model.
+
+    Returns:
+        Source and target lengths, each `[captions]`.
+    """
+    positions = count_positions(vision_encoder, example["pixel_values"])
+    lengths = examples.target_lengths()
+    return np.full_like(lengths, positions), np.maximum(lengths, positions)
+
+
+def captions_to_train(
+    recipe: Recipe, model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast
+) -> tuple[CaptionExamples, Tensor, tuple[NDArray[np.int64], NDArray[np.int64]]]:
+    """Return the examples of an epoch, the picture of one, and the lengths of `batch_lengths`.
+
+    Raises:
+        OSError: As `caption_trainer`.
+        ValueError: As `caption_trainer`.
+    """
+    collate = CaptionCollator(ImageReader(build_image_processor(recipe)))
+    network: Any = model
+    _check_channels(collate.reader, network.vision_encoder)
+    examples, _ = _examples(recipe, tokenizer, "train")
+    _examples(recipe, tokenizer, "validation")
+    example = collate([examples[0]])
+    return (
+        examples,
+        example["pixel_values"],
+        batch_lengths(examples, example, network.vision_encoder),
     )
 
 

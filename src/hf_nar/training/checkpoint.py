@@ -11,19 +11,23 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 WEIGHTS_FILE = "model.safetensors"
+STATE_FILE = "trainer_state.json"
+
+
+def checkpoint_folders(output: Path) -> list[Path]:
+    """Return all folders of a run that are named as checkpoints, oldest first."""
+    found = [i for i in output.glob("checkpoint-*") if re.fullmatch(r"checkpoint-\d+", i.name)]
+    return sorted(found, key=lambda folder: int(folder.name.removeprefix("checkpoint-")))
 
 
 def saved_checkpoints(output: Path) -> list[Path]:
-    """Return the whole checkpoints of a run, oldest first.
+    """Return the checkpoints of a run, oldest first.
 
-    A folder without weights or without the trainer's state was interrupted and is left out.
+    A folder without weights or without the trainer's state is none and is left out; see
+    `hf_nar.training.manifest` for one with damaged files.
     """
-    found = []
-    for folder in output.glob("checkpoint-*"):
-        step = re.fullmatch(r"checkpoint-(\d+)", folder.name)
-        if step and (folder / WEIGHTS_FILE).is_file() and (folder / "trainer_state.json").is_file():
-            found.append((int(step[1]), folder))
-    return [folder for _, folder in sorted(found)]
+    folders = checkpoint_folders(output)
+    return [i for i in folders if (i / WEIGHTS_FILE).is_file() and (i / STATE_FILE).is_file()]
 
 
 def average_weights(folders: list[Path]) -> dict[str, Tensor]:

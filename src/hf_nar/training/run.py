@@ -9,7 +9,6 @@ import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any, cast
 
 import torch
@@ -23,17 +22,27 @@ from transformers import (
 
 from hf_nar.auto import load_model, load_tokenizer
 from hf_nar.data.corpus import Corpus, TokenizedCorpus, load_corpus, tokenize_corpus
+from hf_nar.data.processes import check_processes
 from hf_nar.data.tokenizer import train_tokenizer
 from hf_nar.parallel import takes_images
 from hf_nar.remote_code.modeling_lanmt import LaNMTForConditionalGeneration
 from hf_nar.training.callbacks import LOG_FILE
-from hf_nar.training.checkpoint import average_weights, saved_checkpoints
+from hf_nar.training.checkpoint import STATE_FILE, average_weights, saved_checkpoints
 from hf_nar.training.config import NARTrainingArguments, check_own_smoothing
+from hf_nar.training.environment import (
+    check_trackers,
+    read_environments,
+    record_environment,
+)
 from hf_nar.training.export import EXPORT_DTYPE, export_folder
+from hf_nar.training.interruption import StopOnRequest, StopRequest
 from hf_nar.training.models import FAMILIES, build_model, load_vision_weights
 from hf_nar.training.recipe import Recipe, check_keys, check_types
+from hf_nar.training.resume import usable_checkpoints, warn_of_other_processes
+from hf_nar.training.sharding import whole_copy
 from hf_nar.training.trainer import NARTrainer
 from hf_nar.training.warm_start import check_refined_model, starting_weights, with_refiners
+from hf_nar.training.whole_folders import keep_others, written_whole
 
 logger = logging.getLogger(__name__)
 
@@ -53,21 +62,26 @@ class Result:
     averaged: int
 
 
-def train(recipe: Recipe, command: str) -> Result:
+def train(recipe: Recipe, command: str, recipe_folder: Path | None = None) -> Result:
     """Run a recipe to its end, going on from the last checkpoint in its output folder.
 
     Args:
         recipe: What to run.
         command: How it was started; kept beside the weights.
+        recipe_folder: Where the recipe lies; the state of its git repository is kept, too.
 
     Raises:
+        FloatingPointError: If too many steps in a row had no finite loss and gradient.
         OSError: If a file cannot be read or written.
+        TrainingInterrupted: If a signal asked it to stop; it can go on from a checkpoint.
         ValueError: If the recipe, a corpus or the tokenizer is not usable, or the output folder
             holds a run of another recipe.
     """
     output = Path(recipe.output)
     arguments = training_arguments(recipe)
     checkpoints = _check_same_recipe(recipe, output)
+    last = checkpoints[-1] if checkpoints else None
+    record_environment(output, command, last, recipe_folder)
     set_seed(arguments.seed)
     tokenizer = prepare_tokenizer(recipe, output)
     model = build_model(recipe, tokenizer)
@@ -82,14 +96,16 @@ def train(recipe: Recipe, command: str) -> Result:
     build_trainer = _caption_trainer if recipe.data.source == "image" else _text_trainer
     trainer = build_trainer(recipe, arguments, model, tokenizer)
     _train_to_the_end(trainer, model, checkpoints)
+    trainer.model = model = whole_copy(model)
     result = _choose_weights(trainer, model, output)
     if trainer.is_world_process_zero():
-        processor = trainer.image_processor
-        export_folder(model, tokenizer, result.folder, image_processor=processor)
         facts = {"command": command, "recipe": dataclasses.asdict(recipe)}
         facts |= _facts(trainer, model, result, output)
         text = json.dumps(facts, indent=2, ensure_ascii=False) + "\n"
-        (result.folder / "training.json").write_text(text, encoding="utf-8")
+        with written_whole(result.folder) as folder:
+            export_folder(model, tokenizer, folder, image_processor=trainer.image_processor)
+            (folder / "training.json").write_text(text, encoding="utf-8")
+            keep_others(result.folder, folder)
     trainer.accelerator.wait_for_everyone()
     return result
 
@@ -111,6 +127,9 @@ def training_arguments(recipe: Recipe) -> NARTrainingArguments:
         "greater_is_better": True,
         "load_best_model_at_end": True,
         "dataloader_pin_memory": torch.cuda.is_available(),
+        # Else each batch would wait until the device has done the one before.
+        "accelerator_config": {"non_blocking": torch.cuda.is_available()},
+        "use_cpu": not torch.accelerator.is_available(),  # else several processes would not meet
     }
     if recipe.training.get("max_steps", 1) < 1:
         raise ValueError(
@@ -118,12 +137,15 @@ def training_arguments(recipe: Recipe) -> NARTrainingArguments:
             f"whole epochs leave it out and set `training.num_train_epochs`."
         )
     arguments = NARTrainingArguments(recipe.output, **{**defaults, **recipe.training})
+    check_processes(PartialState().num_processes)
+    check_trackers(arguments.report_to or ())
     if recipe.family in FAMILIES:
         check_own_smoothing(arguments.label_smoothing_factor)
     if arguments.n_gpu > 1:
         raise ValueError(
             f"One process must train on one GPU, but this one sees {arguments.n_gpu}. Start "
-            f"`accelerate launch training/train.py`, or set CUDA_VISIBLE_DEVICES=0."
+            f"`accelerate launch --config_file training/accelerate/multi_gpu.yaml "
+            f"training/train.py`, or set CUDA_VISIBLE_DEVICES=0."
         )
     return arguments
 
@@ -137,15 +159,13 @@ def prepare_tokenizer(recipe: Recipe, output: Path) -> PreTrainedTokenizerFast:
         with PartialState().main_process_first():
             if not folder.is_dir():
                 sentences = _training_sentences(recipe)
-                with TemporaryDirectory(dir=output) as temporary:
-                    unfinished = Path(temporary) / folder.name
+                with written_whole(folder) as unfinished:
                     train_tokenizer(
                         sentences,
                         unfinished,
                         vocab_size=recipe.tokenizer.vocab_size,
                         model_type=recipe.tokenizer.model_type,
                     )
-                    unfinished.rename(folder)  # whole or not at all
     return cast("PreTrainedTokenizerFast", load_tokenizer(name, None))
 
 
@@ -228,7 +248,7 @@ def _check_same_recipe(recipe: Recipe, output: Path) -> list[Path]:
         temporary.write_text(recipe.to_yaml(), encoding="utf-8")
         temporary.replace(file)
     PartialState().wait_for_everyone()
-    return checkpoints
+    return usable_checkpoints(output)
 
 
 def _train_to_the_end(trainer: NARTrainer, model: PreTrainedModel, checkpoints: list[Path]) -> None:
@@ -237,18 +257,26 @@ def _train_to_the_end(trainer: NARTrainer, model: PreTrainedModel, checkpoints: 
     The library's trainer would take one more step there.
     """
     if not checkpoints:
-        trainer.train()
+        _train_until_asked(trainer, None)
         return
     last = checkpoints[-1]
-    state = TrainerState.load_from_json(str(last / "trainer_state.json"))
+    state = TrainerState.load_from_json(str(last / STATE_FILE))
     if state.global_step < state.max_steps:
         logger.warning("Going on from %s.", last)
-        trainer.train(resume_from_checkpoint=str(last))
+        warn_of_other_processes(last, trainer.accelerator.num_processes)
+        _train_until_asked(trainer, str(last))
         return
     logger.warning("This run has ended with %s; its model is exported again.", last)
     trainer.state = state
     best = state.best_model_checkpoint if trainer.args.load_best_model_at_end else None
     _load_weights(model, average_weights([last.parent / Path(best).name if best else last]))
+
+
+def _train_until_asked(trainer: NARTrainer, checkpoint: str | None) -> None:
+    """Train to the end, or until a signal asks to stop."""
+    with StopRequest() as request:
+        trainer.add_callback(StopOnRequest(request, trainer.accelerator))
+        trainer.train(resume_from_checkpoint=checkpoint)
 
 
 def _start_from(recipe: Recipe, model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> None:
@@ -331,6 +359,7 @@ def _facts(
         "device": trainer.accelerator.device.type,
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
+        "environments": read_environments(output),
     }
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
+from itertools import islice
 from typing import Any, cast
 
 import numpy as np
@@ -13,17 +15,17 @@ from datasets import IterableDataset
 from datasets.distributed import split_dataset_by_node
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
+from torch.utils.data import BatchSampler, DataLoader, SequentialSampler
 from transformers import (
     DataCollatorForSeq2Seq,
     PreTrainedModel,
     PreTrainedTokenizerBase,
-    Seq2SeqTrainer,
 )
 from transformers.trainer_utils import EvalLoopOutput
 
 from hf_nar.data.batching import TokenBatchSampler
 from hf_nar.data.corpus import token_lengths
+from hf_nar.data.dealing import FILLER, EvenBatches, FillingCollator
 from hf_nar.data.streaming import StreamedTokenBatches
 from hf_nar.evaluation.quality import corpus_scores
 from hf_nar.inference import Translator
@@ -31,8 +33,14 @@ from hf_nar.remote_code.losses_nar import IGNORED_LABEL, word_loss_sum
 from hf_nar.teacher import Teacher
 from hf_nar.training.callbacks import EpochOrder, JsonLinesLog
 from hf_nar.training.config import NARTrainingArguments, check_own_smoothing
+from hf_nar.training.interruption import spare_from_signals
 from hf_nar.training.models import is_autoregressive
+from hf_nar.training.numerical_safety import NumericalSafety
 from hf_nar.training.schedules import KLBudgetSchedule, hold_then_fall
+from hf_nar.training.sharding import check_shardable, whole_copy
+from hf_nar.training.throughput import MeasuredThroughput
+from hf_nar.training.weighing import WeightedMeans, count_items
+from hf_nar.training.whole_checkpoints import WholeCheckpoints
 
 # Terms of the loss that a model may put into its output; see its output class for their units.
 LOSS_TERMS = (
@@ -56,26 +64,6 @@ LOSS_TERMS = (
     "energy_doubt_loss",
     "length_loss",
 )
-
-
-class RunningMeans:
-    """Means of named scalars, summed on their device: reading one waits for the device once."""
-
-    def __init__(self) -> None:
-        self.sums: dict[str, Tensor] = {}
-        self.count = 0
-
-    def add(self, values: Mapping[str, Tensor]) -> None:
-        """Add one batch."""
-        for name, value in values.items():
-            self.sums[name] = self.sums.get(name, 0.0) + value.detach().float()
-        self.count += 1
-
-    def take(self) -> dict[str, Tensor]:
-        """Return the means and start again."""
-        means = {name: value / self.count for name, value in self.sums.items()}
-        self.sums, self.count = {}, 0
-        return means
 
 
 class TeacherCollator(DataCollatorForSeq2Seq):
@@ -114,13 +102,14 @@ class SmoothedWordLoss:
         return total / num_items_in_batch
 
 
-class NARTrainer(Seq2SeqTrainer):
+class NARTrainer(MeasuredThroughput, NumericalSafety, WholeCheckpoints):
     """Train a non-autoregressive model, or the autoregressive teacher of one.
 
     Adds to the library's trainer: batches of `tokens_per_batch` tokens from pairs of like length,
     the model's loss terms in every log entry, the KL budget's schedule, `log.jsonl`, and
     `eval_bleu`: the validation set is translated for real, each process taking every n-th
-    sentence, none twice.
+    sentence, none twice. See `MeasuredThroughput`, `NumericalSafety` and
+    `WholeCheckpoints` for what else differs.
 
     Args:
         args: See `NARTrainingArguments`.
@@ -156,10 +145,11 @@ class NARTrainer(Seq2SeqTrainer):
                 f"{len(self.validation_sources)} and {len(self.validation_references)}."
             )
         self._check_schedules()
+        check_shardable(kwargs["model"], self.is_fsdp_enabled)
         self.kl_budget = self._kl_budget_schedule()
         self.last_scheduled: dict[str, float] = {}
         self._is_validation = False
-        self.training_terms, self.validation_terms = RunningMeans(), RunningMeans()
+        self.training_terms, self.validation_terms = WeightedMeans(), WeightedMeans()
         self.add_callback(JsonLinesLog())
         self.add_callback(EpochOrder())
 
@@ -195,11 +185,26 @@ class NARTrainer(Seq2SeqTrainer):
         sampler = TokenBatchSampler(
             *self._batch_lengths(dataset), self.args.tokens_per_batch, seed=self.args.seed
         )
+        return self._dealt(dataset, sampler)
+
+    def get_eval_dataloader(self, eval_dataset: Any = None) -> DataLoader[Any]:
+        """Return batches of as many pairs, in order, dealt to the processes by accelerate."""
+        dataset: Any = self.eval_dataset if eval_dataset is None else eval_dataset
+        if isinstance(dataset, str):  # one of several
+            dataset = cast("dict[str, Any]", self.eval_dataset)[dataset]
+        if isinstance(dataset, IterableDataset):
+            return super().get_eval_dataloader(eval_dataset)
+        size = self.args.per_device_eval_batch_size
+        return self._dealt(dataset, BatchSampler(SequentialSampler(dataset), size, drop_last=False))
+
+    def _dealt(self, dataset: Any, batches: Any) -> DataLoader[Any]:
+        """Return a loader in which each pair comes once, and as many batches for each process."""
         loader: DataLoader[Any] = DataLoader(
             dataset,
-            batch_sampler=sampler,
-            collate_fn=self.data_collator,
+            batch_sampler=cast("Any", EvenBatches(batches, self.accelerator.num_processes)),
+            collate_fn=FillingCollator(self.data_collator, dataset, next(iter(batches))),
             num_workers=self.args.dataloader_num_workers,
+            worker_init_fn=spare_from_signals,
             pin_memory=self.args.dataloader_pin_memory and torch.cuda.is_available(),
         )
         prepared: DataLoader[Any] = self.accelerator.prepare(loader)
@@ -216,6 +221,18 @@ class NARTrainer(Seq2SeqTrainer):
         batches = StreamedTokenBatches(share, self.args.tokens_per_batch, seed=self.args.seed)
         return DataLoader(batches, batch_size=None, collate_fn=self.data_collator)
 
+    def get_batch_samples(
+        self, epoch_iterator: Iterator[Any], num_batches: int, device: torch.device
+    ) -> tuple[list[Any], Tensor | int | None]:
+        """Return the batches of a step, and the number of items in those of all processes."""
+        batches = list(islice(epoch_iterator, num_batches))
+        if not batches:
+            return batches, None
+        network = self.accelerator.unwrap_model(self.model)
+        counts = [count_items(network, batch).to(device, non_blocking=True) for batch in batches]
+        items: Tensor = self.accelerator.reduce(torch.stack(counts).sum(), reduction="sum")
+        return batches, items
+
     def compute_loss(
         self,
         model: nn.Module,
@@ -223,15 +240,31 @@ class NARTrainer(Seq2SeqTrainer):
         return_outputs: bool = False,
         num_items_in_batch: Tensor | int | None = None,
     ) -> Any:
-        """Return the loss, and keep its terms for the log."""
+        """Return the loss, and keep its terms for the log.
+
+        In training, where the items of all batches of a step are counted, it is the batch's share
+        of the mean over these. See `hf_nar.training.weighing`.
+        """
+        items = count_items(self.accelerator.unwrap_model(self.model), inputs)
         self.last_scheduled = self._scheduled()
         inputs = {**inputs, **self.last_scheduled}
-        loss, outputs = super().compute_loss(model, inputs, True, num_items_in_batch)
+        inputs.pop(FILLER, None)
+        loss, outputs = super().compute_loss(model, inputs, True)
         terms = {name: outputs[name] for name in LOSS_TERMS if outputs.get(name) is not None}
         # A model with frozen parts may say that it is not in training.
-        is_training = torch.is_grad_enabled()
-        (self.training_terms if is_training else self.validation_terms).add(terms)
+        if not torch.is_grad_enabled():
+            self.validation_terms.add({**terms, "loss": loss}, items)
+        elif num_items_in_batch is not None:
+            share = items / num_items_in_batch
+            self.training_terms.add(terms, share)
+            loss = loss * (share * self._divisor())
         return (loss, outputs) if return_outputs else loss
+
+    def _divisor(self) -> int:
+        """Return what a loss is divided by later: by processes, and by batches of a step."""
+        # The library takes a loss function of ours for one that has done so.
+        batches = 1 if self.compute_loss_func else self.current_gradient_accumulation_steps
+        return int(self.accelerator.num_processes * batches)
 
     def _scheduled(self) -> dict[str, float]:
         """Return what changes with the steps of the run, as arguments of the network's forward."""
@@ -253,10 +286,10 @@ class NARTrainer(Seq2SeqTrainer):
             logs.update(self.last_scheduled)
         super().log(logs, start_time)
 
-    def _means(self, terms: RunningMeans, prefix: str) -> dict[str, float]:
-        means = terms.take()
-        reduced = self.accelerator.reduce(means, reduction="mean") if means else {}
-        return {f"{prefix}{name}": round(value.item(), 4) for name, value in reduced.items()}
+    def _means(self, terms: WeightedMeans, prefix: str) -> dict[str, float]:
+        means = terms.take(partial(self.accelerator.reduce, reduction="sum"))
+        shown = {name: v if name == "loss" else round(v, 4) for name, v in means.items()}
+        return {f"{prefix}{name}": value for name, value in shown.items()}
 
     def evaluate(self, eval_dataset: Any = None, *args: Any, **kwargs: Any) -> dict[str, float]:
         """Evaluate; BLEU is of the validation sentences, so only where no other set is given."""
@@ -286,7 +319,7 @@ class NARTrainer(Seq2SeqTrainer):
     def validation_scores(self) -> dict[str, float]:
         """Translate the validation set, shared out to the processes, and return its scores."""
         rank, world = self.accelerator.process_index, self.accelerator.num_processes
-        model = self.accelerator.unwrap_model(self.model)
+        model = whole_copy(self.accelerator.unwrap_model(self.model))
         was_training = model.training
         mine = range(rank, len(self.validation_sources), world)
         texts = self._generated(model.eval(), mine)

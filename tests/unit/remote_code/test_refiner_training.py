@@ -89,8 +89,7 @@ def test_the_loss_is_the_squared_error_less_that_of_standing_still(axis):
 
 def test_a_perfect_step_has_no_error_and_points_the_same_way():
     model = refiner_model()
-    lesson, source = lesson_of(model)
-    mask = model.latent_mask(MASK, source)
+    lesson, _ = lesson_of(model)
 
     perfect = lesson_terms("score", lesson.way, lesson)
     back = lesson_terms("score", -lesson.way, lesson)
