@@ -47,7 +47,7 @@ def pack_weights(model: nn.Module) -> None:
             f"Leave it as it is."
         )
     for module in model.modules():
-        if type(module) is nn.Linear:
+        if isinstance(module, nn.Linear) and type(module).forward is nn.Linear.forward:
             layer: Any = module  # an attribute, as accelerate's hooks have it, hides the method
             layer.forward = PackedForward(module)
 
