@@ -54,7 +54,7 @@ REMOTE_CODE = {
     "refinement_energy": ("refinement_score",),
     "refinement_none": ("refinement_delta_posterior",),
     "latent_refiners": ("layers_nar",),
-    "refiner_training": ("refinement_state", "losses_nar"),
+    "refiner_training": ("refinement_state", "latent_drafts", "losses_nar"),
     "output": ("output_nar", "layers"),
     "candidate_search": ("refinement_state",),
     "configuration": ("configuration_nar", "corruption"),

@@ -79,6 +79,14 @@ def translate(
             "model's own]"
         ),
     ] = None,
+    likelihood_steps: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            help="score, energy: steps up the likelihood of the draft, after all iterations. "
+            "[default: the model's own]",
+        ),
+    ] = None,
     num_latents: Annotated[
         int | None,
         typer.Option(
@@ -125,6 +133,7 @@ def translate(
         step_size=step_size,
         step_tolerance=step_tolerance,
         line_search=line_search,
+        likelihood_steps=likelihood_steps,
         rank_by=None if rank_with is None else "teacher",
     )
     if rank_with is not None and not translator.ranks_by_teacher({}):

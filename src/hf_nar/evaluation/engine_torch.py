@@ -74,11 +74,12 @@ class OurSystem(TorchSystem):
             "refinement": decoding["refinement"],
             "num_refinement_iterations": decoding["iterations"],
         }
+        climbs = self.model.resolve_knobs(knobs).likelihood_steps
+        takes_gradients = climbs or decoding["refinement"] == "energy"
         if length is not None:
             lengths = torch.full((len(tokens["input_ids"]),), length, device=self.device)
             knobs |= {"target_lengths": lengths, "max_length": length}
             knobs |= {"stop_early": False, "collapse_repeats": False, "length_beam": 1}
-        takes_gradients = decoding["refinement"] == "energy"
         with torch.no_grad() if takes_gradients else torch.inference_mode():
             rows: list[list[int]] = self.model.generate(**tokens, **knobs).tolist()
         return rows if length is not None else _until_end(rows, self.tokenizer)

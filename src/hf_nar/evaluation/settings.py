@@ -15,11 +15,12 @@ _BEAM, _RANK_BY, _THRESHOLD = "length_beam", "rank_by", "jaccard_threshold"
 _PATIENCE = "patience"
 _REFINEMENT, _LATENTS, _TEMPERATURE = "refinement", "num_latents", "latent_temperature"
 _STEP, _TOLERANCE, _LINE_SEARCH = "step_size", "step_tolerance", "line_search"
+_CLIMB = "likelihood_steps"
 _PENALTY, _EXTRA = "ranking_length_penalty", "extra_length"
 _WORDED = {
     *(_ITERATIONS, _STOP_EARLY, _BEAM, _RANK_BY, _THRESHOLD, _PATIENCE),
     *(_REFINEMENT, _LATENTS, _TEMPERATURE, _STEP, _TOLERANCE, _LINE_SEARCH),
-    *(_PENALTY, _EXTRA),
+    *(_PENALTY, _EXTRA, _CLIMB),
 }
 NO_REFINEMENT = "none"
 # Where a table says less, or more, than the name of the strategy.
@@ -151,9 +152,13 @@ def _stopping_words(knobs: Mapping[str, Any]) -> list[str]:
 
 
 def _step_words(knobs: Mapping[str, Any]) -> list[str]:
-    """Say how far a step goes."""
+    """Say how far a step goes, and what comes after all of them."""
     size = [f"step size {knobs[_STEP]:g}"] if _STEP in knobs else []
-    return size + ["line search"] * bool(knobs.get(_LINE_SEARCH))
+    words = size + ["line search"] * bool(knobs.get(_LINE_SEARCH))
+    if _CLIMB in knobs:
+        count = knobs[_CLIMB] or "no"
+        words.append(f"{count} likelihood step{'' if count == 1 else 's'}")
+    return words
 
 
 def _candidate_words(knobs: Mapping[str, Any]) -> list[str]:

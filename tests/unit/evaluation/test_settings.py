@@ -75,6 +75,14 @@ def test_an_autoregressive_model_does_not_refine():
             "score, 2 iterations, step size 0.8, line search",
         ),
         (
+            "refinement=score,num_refinement_iterations=2,likelihood_steps=1",
+            "score, 2 iterations, 1 likelihood step",
+        ),
+        (
+            "refinement=score,num_refinement_iterations=1,likelihood_steps=0",
+            "score, 1 iteration, no likelihood steps",
+        ),
+        (
             "refinement=score,num_refinement_iterations=1,length_beam=3,num_latents=3,"
             "rank_by=teacher",
             "score, 1 iteration, 3 lengths x 3 latents ranked by teacher",

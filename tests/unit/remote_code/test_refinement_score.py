@@ -192,6 +192,31 @@ def test_a_line_search_of_a_network_ends_at_the_best_of_three_drafts(axis, strat
 
 
 @pytest.mark.parametrize("axis", ["source", "target"])
+@STRATEGIES
+@torch.no_grad()
+def test_likelihood_steps_end_at_a_likelier_draft_of_the_same_length(axis, strategy_class):
+    model = refiner_model(axis)
+    source = model.encode(batch_of(6, 12, 3))
+    plain = strategy_class(iterations=1, max_length=30)
+    refined = plain.refine(model, source, plain.draft(model, source))
+
+    drafts = [
+        replace(plain, likelihood_steps=steps).finish(model, source, refined) for steps in (0, 1, 3)
+    ]
+
+    likelihoods = torch.stack([own_scores(draft).sum() for draft in drafts])
+    assert (likelihoods.diff() > 0).all()  # of all rows: a step of fixed size may be too long
+    assert all(torch.equal(draft.target_mask, drafts[0].target_mask) for draft in drafts)
+
+
+def test_likelihood_steps_in_inference_mode_are_refused_in_one_sentence():
+    model = refiner_model()
+
+    with torch.inference_mode(), pytest.raises(RuntimeError, match="or `likelihood_steps=0`"):
+        model.generate(batch_of(6), refinement="score", likelihood_steps=1)
+
+
+@pytest.mark.parametrize("axis", ["source", "target"])
 @pytest.mark.parametrize("refinement", ["score", "energy"])
 def test_stopped_rows_do_not_depend_on_their_batch(axis, refinement):
     model, sizes = refiner_model(axis), (5, 12, 3, 9)
@@ -211,7 +236,8 @@ def test_stopped_rows_do_not_depend_on_their_batch(axis, refinement):
 
 @pytest.mark.parametrize("refinement", ["score", "energy"])
 @pytest.mark.parametrize(
-    "knobs", [{"step_size": 0.1}, {"step_tolerance": 0.9}, {"line_search": True}]
+    "knobs",
+    [{"step_size": 0.1}, {"step_tolerance": 0.9}, {"line_search": True}, {"likelihood_steps": 2}],
 )
 def test_every_knob_changes_something(refinement, knobs):
     model = refiner_model("target")
@@ -241,6 +267,8 @@ def test_every_knob_changes_something(refinement, knobs):
         ({"step_tolerance": -0.1}, r"`step_tolerance` must be in \[0, 1\), got -0.1"),
         ({"step_tolerance": float("nan")}, r"`step_tolerance` must be in \[0, 1\), got nan"),
         ({"step_tolerance": False}, "`step_tolerance` must be a number, got False"),
+        ({"likelihood_steps": -1}, "`likelihood_steps` must be an integer and at least 0, got -1"),
+        ({"likelihood_steps": 0.5}, "`likelihood_steps` must be an integer"),
         ({"line_search": 1}, "`line_search` must be true or false, got 1"),
         ({"iterations": -1}, "Use 0 to decode from the prior mean"),
         ({"max_length": 0}, "`max_length` must be at least 1"),
@@ -253,7 +281,8 @@ def test_wrong_knobs_are_refused(strategy_class, options, message):
 
 @pytest.mark.parametrize("refinement", ["delta_posterior", "none"])
 @pytest.mark.parametrize(
-    "knobs", [{"step_size": 0.5}, {"step_tolerance": 0.1}, {"line_search": True}]
+    "knobs",
+    [{"step_size": 0.5}, {"step_tolerance": 0.1}, {"line_search": True}, {"likelihood_steps": 1}],
 )
 def test_knobs_of_steps_are_refused_where_there_are_none(refinement, knobs):
     with pytest.raises(ValueError, match=f'no meaning for the refinement "{refinement}"'):

@@ -6,10 +6,9 @@ import pytest
 import torch
 from tiny_networks import batch_of, labels_of, new_model, refiner_model
 
+from hf_nar.remote_code.latent_drafts import climb_likelihood, doubt_sum
 from hf_nar.remote_code.refiner_training import (
     after_own_steps,
-    ascend,
-    doubt_sum,
     draft_word_sum,
     lesson_terms,
     make_lesson,
@@ -330,9 +329,12 @@ def test_ascent_makes_the_draft_likelier_and_leaves_padding_and_weights_alone(ax
     model = refiner_model(axis)
     lesson, source = lesson_of(model)
 
+    lengths = MASK.sum(-1)
     with torch.no_grad():  # as in a validation pass
-        goals = [ascend(model, source, lesson.goal, MASK, steps) for steps in (0, 1, 2)]
-        doubts = [doubt_sum(model.decode(goal, MASK.sum(-1), source), MASK) for goal in goals]
+        goals = [
+            climb_likelihood(model, source, lesson.goal, lengths, steps) for steps in (0, 1, 2)
+        ]
+        doubts = [doubt_sum(model.decode(goal, lengths, source), MASK) for goal in goals]
 
     assert torch.equal(goals[0], lesson.goal)
     assert doubts[0] > doubts[1] > doubts[2]
