@@ -43,7 +43,7 @@ class LaNMTConfig(NARConfig):
             in training; see `replace_words`.
         refiner_iterations: Delta iterations whose way score and energy networks learn to go.
         refiner_ascent_steps: Steps up the model's own likelihood with which that way ends; see
-            `ascend`. 0 for none, as the paper.
+            `climb_likelihood`. 0 for none, as the paper.
         refiner_noise: Largest factor of the prior's standard deviation for the latents at which
             they learn it.
         refiner_source_noise: Share of the source words, at most, that are others while they learn,

@@ -8,7 +8,12 @@ from typing import Any, ClassVar, cast
 import torch
 from torch import Tensor
 
-from .latent_drafts import StartsAtPriorMean, draft_from_latent
+from .latent_drafts import (
+    StartsAtPriorMean,
+    climb_likelihood,
+    draft_from_latent,
+    draft_of_lengths,
+)
 from .refinement_state import (
     LatentNetwork,
     RefinementState,
@@ -38,6 +43,8 @@ class ScoreAscent(StartsAtPriorMean):
             step (in the authors' code 1/16); 0 runs every iteration.
         line_search: Whether each row's step size is the best of three by the mean log probability
             of the draft that it leads to, at the price of three decoder passes an iteration.
+        likelihood_steps: Steps up the likelihood of the draft itself, after all iterations; see
+            `climb_likelihood`. Not in the paper.
 
     Raises:
         ValueError: If a field is out of its range.
@@ -51,6 +58,7 @@ class ScoreAscent(StartsAtPriorMean):
     step_size: float = 1.0
     step_tolerance: float = 0.0
     line_search: bool = False
+    likelihood_steps: int = 0
 
     def __post_init__(self) -> None:
         check_limits(self, zero_means="decode from the prior mean")
@@ -67,6 +75,11 @@ class ScoreAscent(StartsAtPriorMean):
             )
         if not isinstance(self.line_search, bool):
             raise ValueError(f"`line_search` must be true or false, got {self.line_search!r}.")
+        if type(self.likelihood_steps) is not int or self.likelihood_steps < 0:
+            raise ValueError(
+                f"`likelihood_steps` must be an integer and at least 0, got "
+                f"{self.likelihood_steps!r}. Use 0 for none."
+            )
         if not self.step_tolerance:  # nothing can stop, so the loop need not ask
             object.__setattr__(self, "stop_early", False)
 
@@ -100,10 +113,14 @@ class ScoreAscent(StartsAtPriorMean):
     def finish(
         self, network: LatentNetwork, source: Any, state: RefinementState
     ) -> RefinementState:
-        """Decode the latents."""
+        """Decode the latents, after likelihood steps; the state keeps those before these."""
         latent = cast("Tensor", state.latent)
-        drafted = draft_from_latent(network, source, latent, self.max_length)
-        return replace(drafted, iteration=state.iteration, is_finished=state.is_finished)
+        lengths = network.predict_length(latent, source).clamp(1, self.max_length)
+        decoded = climb_likelihood(network, source, latent, lengths, self.likelihood_steps)
+        drafted = draft_of_lengths(network, source, decoded, lengths)
+        return replace(
+            drafted, latent=latent, iteration=state.iteration, is_finished=state.is_finished
+        )
 
     def _best_factors(
         self, network: LatentNetwork, source: Any, latent: Tensor, step: Tensor

@@ -26,10 +26,14 @@ NAR_KNOBS: dict[str, Any] = {
     "step_size": 1.0,
     "step_tolerance": 0.0,
     "line_search": False,
+    "likelihood_steps": 0,
     "output_history": True,
 }
 # Only for strategies that have such a field.
-STRATEGY_KNOBS = ("jaccard_threshold", "patience", "step_size", "step_tolerance", "line_search")
+STRATEGY_KNOBS = (
+    *("jaccard_threshold", "patience"),
+    *("step_size", "step_tolerance", "line_search", "likelihood_steps"),
+)
 RANKINGS = ("own", "teacher")
 LENGTH_KNOBS = ("max_new_tokens", "max_length")
 OUR_KNOBS = (*NAR_KNOBS, *LENGTH_KNOBS, "return_dict_in_generate")
@@ -114,6 +118,7 @@ class DecodingKnobs:
         step_size: See `ScoreAscent`.
         step_tolerance: See `ScoreAscent`.
         line_search: See `ScoreAscent`.
+        likelihood_steps: See `ScoreAscent`.
         output_history: Whether the drafts are returned, too, where all is returned. A strategy that
             decodes only at the end then decodes after each iteration.
         max_length: Longest translation in tokens with the end token; None has no limit.
@@ -135,6 +140,7 @@ class DecodingKnobs:
     step_size: float
     step_tolerance: float
     line_search: bool
+    likelihood_steps: int
     output_history: bool
     max_length: int | None
     return_dict_in_generate: bool

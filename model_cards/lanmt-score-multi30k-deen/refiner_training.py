@@ -16,11 +16,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from .latent_drafts import climb_likelihood, doubt_sum
 from .losses_nar import IGNORED_LABEL, replace_words, word_loss_sum
 from .refinement_state import most_likely_tokens
 
-# In nats and squared units of the latents. The prior's standard deviations are near 1.
-ASCENT_STEP_SIZE = 1.0
 MAX_OWN_STEPS = 3
 
 
@@ -76,7 +75,8 @@ def refiner_losses(
             stays = not config.refiner_ascent_steps
             taught = after_own_steps(lesson, move, config.refiner_own_steps, goal_stays=stays)
         if config.refiner_ascent_steps:
-            goal = ascend(network, source, taught.goal, target_mask, config.refiner_ascent_steps)
+            steps = config.refiner_ascent_steps
+            goal = climb_likelihood(network, source, taught.goal, target_mask.sum(-1), steps)
             taught = replace(taught, goal=goal)
         step = move(taught.start, differentiable=True)
         terms |= lesson_terms(name, step, taught)
@@ -90,7 +90,11 @@ def refiner_losses(
 
 
 def word_weights(config: Any) -> dict[str, float]:
-    """Return the weights of the terms that judge a step by the words it leads to, by name."""
+    """Return the weights of the terms that judge a step by the words it leads to, by name.
+
+    None of them is in the paper. Doubt is there because, where two translations are as good, the
+    mean of the ways to both leads to neither: it makes a step take one of the two.
+    """
     return {
         "word": config.refiner_word_weight,
         "repeat": config.refiner_repeat_weight,
@@ -167,31 +171,6 @@ def make_lesson(
     return RefinerLesson(start, latent, network.latent_mask(target_mask, source))
 
 
-def ascend(network: Any, source: Any, latent: Tensor, target_mask: Tensor, steps: int) -> Tensor:
-    """Return latents from which the model finds its own draft likelier, in the same shape.
-
-    Not in the paper, whose score network learns the way of delta iterations alone. Each step of
-    `ASCENT_STEP_SIZE` goes along the gradient of the log-likelihood of the draft, which may change
-    with each step. It costs a decoder pass and its backward pass, too much for decoding; the
-    refiner learns to do without.
-
-    Args:
-        network: LaNMT, in evaluation mode.
-        source: What its `encode` gave, with the lengths of the targets.
-        latent: `[batch, latent_len, latent_dim]`.
-        target_mask: True on real target positions, `[batch, target_len]`.
-        steps: How many.
-    """
-    lengths = target_mask.sum(-1)
-    for _ in range(steps):
-        with torch.enable_grad():
-            latent = latent.detach().requires_grad_()
-            doubt = doubt_sum(network.decode(latent, lengths, source), target_mask)
-            (gradient,) = torch.autograd.grad(doubt, latent)
-        latent = latent.detach() - ASCENT_STEP_SIZE * gradient
-    return latent
-
-
 def draft_word_sum(logits: Tensor, tokens: Tensor, target_mask: Tensor) -> Tensor:
     """Return the cross-entropy of a draft, in nats, a sum over its words, scalar.
 
@@ -224,19 +203,6 @@ def repeat_sum(logits: Tensor, target_mask: Tensor) -> Tensor:
     probabilities = logits.float().softmax(-1)
     same = (probabilities[:, :-1] * probabilities[:, 1:]).sum(-1).clamp(max=1 - 1e-4)
     return -(torch.log1p(-same) * (target_mask[:, :-1] & target_mask[:, 1:])).sum()
-
-
-def doubt_sum(logits: Tensor, target_mask: Tensor) -> Tensor:
-    """Return how unlikely a draft's own words are, in nats, a sum over its words, scalar.
-
-    Not in the paper: where two translations are as good, the mean of the ways to both leads to
-    neither, and the draft mixes them. This term makes a step take one of the two.
-
-    Args:
-        logits: What latents decode to, `[batch, target_len, vocab]`.
-        target_mask: True on real target positions, `[batch, target_len]`.
-    """
-    return -(logits.float().log_softmax(-1).amax(-1) * target_mask).sum()
 
 
 def lesson_terms(refiner: str, step: Tensor, lesson: RefinerLesson) -> dict[str, Tensor]:

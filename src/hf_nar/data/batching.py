@@ -44,8 +44,8 @@ class TokenBatchSampler:
         seed: int,
         shuffle: bool = True,
     ) -> None:
-        self._source_lengths = np.asarray(source_lengths, dtype=np.int64)
-        self._target_lengths = np.asarray(target_lengths, dtype=np.int64)
+        self._source_lengths = np.asarray(source_lengths, dtype=np.int32)
+        self._target_lengths = np.asarray(target_lengths, dtype=np.int32)
         self.max_tokens = max_tokens
         self.seed = seed
         self.shuffle = shuffle
@@ -123,14 +123,14 @@ class TokenBatchSampler:
             start += self.max_tokens // int(descending[start])  # the first is the longest
         return np.array(starts, dtype=np.int64)
 
-    def _order(self) -> NDArray[np.int64]:
+    def _order(self) -> NDArray[np.int32]:
         """Sort the pairs, longest first; equals by the difference of their sides, with noise."""
         difference = self._source_lengths - self._target_lengths
         # Forth and back, so that neighbours stay alike where the longer side changes.
         ties = np.where(self._longer_sides % 2, -difference, difference).astype(np.float64)
         if self.shuffle:
             ties += self._random(stream=0).uniform(-1.0, 1.0, size=len(ties))
-        return np.lexsort((ties, -self._longer_sides)).astype(np.int64)
+        return np.lexsort((ties, -self._longer_sides)).astype(np.int32)
 
     def _random(self, stream: int) -> np.random.Generator:
         return np.random.default_rng([self.seed, self.epoch, stream])

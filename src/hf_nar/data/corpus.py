@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -27,6 +28,8 @@ from transformers import PreTrainedTokenizerBase
 
 from hf_nar.data.corpus_config import CorpusConfig
 from hf_nar.data.corpus_rows import field_names, file_pairs, is_empty, select_pair
+from hf_nar.data.encoding import PairEncoder
+from hf_nar.data.row_streams import DatasetRows, FileRows, PairStream, TokenStream
 
 __all__ = [
     "Corpus",
@@ -54,7 +57,7 @@ class Corpus:
         empty_dropped: Pairs left out because a side was empty. None for a stream: unknown.
     """
 
-    pairs: Dataset | IterableDataset
+    pairs: Dataset | PairStream
     empty_dropped: int | None
 
 
@@ -68,7 +71,7 @@ class TokenizedCorpus:
         overlong_dropped: Pairs left out because a side was too long. None for a stream.
     """
 
-    examples: Dataset | IterableDataset
+    examples: Dataset | TokenStream
     kept: int | None
     overlong_dropped: int | None
 
@@ -79,7 +82,8 @@ def load_corpus(config: CorpusConfig) -> Corpus:
     Sentences are kept as they are. Lines end at a line feed only, so that rare separators inside a
     sentence cannot shift the two sides; a carriage return before it is removed. Pairs with an
     empty side are dropped and counted. Files are checked on each call, then kept in the cache of
-    the datasets library under a digest of their text: a changed file never gives old pairs.
+    the datasets library under a digest of their text: a changed file never gives old pairs. Of a
+    stream only the beginning is checked here, and the rest when it is read.
 
     Args:
         config: Where the corpus lies.
@@ -91,6 +95,8 @@ def load_corpus(config: CorpusConfig) -> Corpus:
     """
     if config.kind == "dataset":
         return _load_dataset_corpus(config)
+    if config.streaming:
+        return _streamed(FileRows(config), config)
     digest, kept, empty_dropped = _inspect(config)
     if not kept:
         raise _nothing_left(_origin(config), empty_dropped)
@@ -103,7 +109,7 @@ def load_corpus(config: CorpusConfig) -> Corpus:
 
 
 def tokenize_corpus(
-    pairs: Dataset | IterableDataset,
+    pairs: Dataset | PairStream | IterableDataset,
     tokenizer: PreTrainedTokenizerBase,
     max_source_tokens: int,
     max_target_tokens: int,
@@ -124,23 +130,25 @@ def tokenize_corpus(
         if limit < 1:
             raise ValueError(f"`{name}` must be at least 1, got {limit}. It counts eos too.")
     _check_eos(tokenizer)
-    arguments: dict[str, Any] = {
-        "function": _tokenize_batch,
-        "batched": True,
-        "remove_columns": ["source", "target"],
-        "features": _TOKEN_FEATURES,
-        "fn_kwargs": {"tokenizer": tokenizer, **limits},
-    }
-    if isinstance(pairs, IterableDataset):
-        examples, kept, dropped = pairs.map(**arguments), None, None
-        is_empty = next(iter(examples), None) is None
-    else:
-        # The library's own key would differ for each folder that the tokenizer is loaded from.
-        key = (pairs._fingerprint, _tokenizer_key(tokenizer), limits, _CACHE_FORMAT)
-        examples = pairs.map(**arguments, new_fingerprint=Hasher.hash(key), desc="Tokenizing")
+    key = _tokenizer_key(tokenizer)  # before other calls leave something behind
+    encoder = PairEncoder(tokenizer, max_source_tokens, max_target_tokens)
+    examples: Dataset | TokenStream
+    kept, dropped = None, None
+    if isinstance(pairs, Dataset):
+        examples = pairs.map(
+            encoder.table,
+            batched=True,
+            remove_columns=["source", "target"],
+            features=_TOKEN_FEATURES,
+            # The library's own key would differ for each folder that the tokenizer is loaded from.
+            new_fingerprint=Hasher.hash((pairs._fingerprint, key, limits, _CACHE_FORMAT)),
+            desc="Tokenizing",
+        )
         kept, dropped = len(examples), len(pairs) - len(examples)
-        is_empty = not kept
-    if is_empty:
+    else:
+        rows = pairs.rows if isinstance(pairs, PairStream) else DatasetRows(pairs, _select_sides)
+        examples = TokenStream(rows, encoder.examples)
+    if next(iter(examples), None) is None:
         raise ValueError(
             f"At least one pair must fit `max_source_tokens` and `max_target_tokens`, but none has "
             f"at most {max_source_tokens} and {max_target_tokens} tokens. Raise the limits."
@@ -194,8 +202,9 @@ def _kept_pairs(config: CorpusConfig, digest: str) -> Iterator[dict[str, str]]:
 
 def _load_dataset_corpus(config: CorpusConfig) -> Corpus:
     rows = load_rows(config)
+    is_stream = isinstance(rows, IterableDataset)
     columns = rows.column_names or list(next(iter(rows), {}))
-    if not columns or (isinstance(rows, Dataset) and not len(rows)):
+    if not columns or (not is_stream and not len(rows)):
         raise _nothing_left(_origin(config), 0)
     needed = []
     for option in ("source_field", "target_field"):
@@ -208,6 +217,9 @@ def _load_dataset_corpus(config: CorpusConfig) -> Corpus:
                 f"{available}. Use one of these."
             )
     needed = list(dict.fromkeys(needed))
+    if is_stream:
+        select = partial(_select_from_row, config=config)
+        return _streamed(DatasetRows(rows.select_columns(needed), select), config)
     pairs = rows.select_columns(needed).map(
         _select_pairs,
         batched=True,
@@ -221,10 +233,6 @@ def _load_dataset_corpus(config: CorpusConfig) -> Corpus:
             "cache_format": _CACHE_FORMAT,
         },
     )
-    if isinstance(rows, IterableDataset):
-        if next(iter(pairs), None) is None:
-            raise _nothing_left(_origin(config), None)
-        return Corpus(pairs, empty_dropped=None)
     if not len(pairs):
         raise _nothing_left(_origin(config), len(rows))
     return Corpus(pairs, empty_dropped=len(rows) - len(pairs))
@@ -287,6 +295,28 @@ def _select_pairs(
     return kept
 
 
+def _select_from_row(
+    row: dict[str, Any], where: str, config: CorpusConfig
+) -> tuple[str, str] | None:
+    """Give the pair of a row; None where a side has no text."""
+    where = f"{_origin(config)}, {where}"
+    pair = select_pair(row, config.source_field, config.target_field, where)
+    return None if is_empty(*pair) else pair
+
+
+def _select_sides(row: dict[str, Any], where: str) -> tuple[str, str]:
+    """Give the pair of a row that has the columns `source` and `target`."""
+    return row["source"], row["target"]
+
+
+def _streamed(rows: FileRows | DatasetRows, config: CorpusConfig) -> Corpus:
+    """Give the corpus of a stream that has a pair."""
+    pairs = PairStream(rows)
+    if next(iter(pairs), None) is None:
+        raise _nothing_left(_origin(config), None)
+    return Corpus(pairs, empty_dropped=None)
+
+
 def _origin(config: CorpusConfig) -> str:
     return str(config.dataset or config.json_file or config.text_file or config.source_file)
 
@@ -317,25 +347,3 @@ def _tokenizer_key(tokenizer: PreTrainedTokenizerBase) -> str:
     if tokenizer.is_fast:  # the call for eos has just reset padding and truncation
         return str(cast(Any, tokenizer).backend_tokenizer.to_str())
     return str(Hasher.hash(tokenizer))
-
-
-def _tokenize_batch(
-    batch: dict[str, list[str]],
-    tokenizer: PreTrainedTokenizerBase,
-    max_source_tokens: int,
-    max_target_tokens: int,
-) -> dict[str, list[list[int]]]:
-    """Tokenize both sides and keep the pairs within the limits."""
-    encoded = tokenizer(
-        text=batch["source"],
-        text_target=batch["target"],
-        return_attention_mask=False,
-        return_token_type_ids=False,
-        verbose=False,  # no warning about lengths: overlong pairs are dropped here
-    )
-    kept = [
-        (source, target)
-        for source, target in zip(encoded["input_ids"], encoded["labels"], strict=True)
-        if len(source) <= max_source_tokens and len(target) <= max_target_tokens
-    ]
-    return {"input_ids": [source for source, _ in kept], "labels": [target for _, target in kept]}

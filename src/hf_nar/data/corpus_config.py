@@ -35,7 +35,8 @@ class CorpusConfig:
         name: Configuration of the dataset; None for its only one.
         split: Split of the dataset.
         revision: Branch, tag or commit of a Hub dataset; None for the newest.
-        streaming: True to read the dataset while training instead of storing it first.
+        streaming: True to read the corpus anew in each pass while training, instead of storing its
+            tokens first.
         source_field: Field with the source sentence.
         target_field: Field with the target sentence.
         text_file: Text file with one sentence a line. Needs `corruption_rate`.
@@ -96,9 +97,11 @@ class CorpusConfig:
             )
 
     def _check_useless(self, kind: str) -> None:
-        useless = [] if self.kind == "dataset" else ["name", "split", "revision", "streaming"]
+        useless = [] if self.kind == "dataset" else ["name", "split", "revision"]
         if self.kind in ("text", "corrupted"):
             useless += ["source_field", "target_field"]
+        if self.kind == "corrupted":  # whose words must be known before
+            useless.append("streaming")
         if self.kind != "corrupted":
             useless += ["corruption_rate", "corruption_weights", "seed"]
         for option in fields(self):

@@ -6,7 +6,7 @@ import gzip
 import json
 import zlib
 from collections.abc import Iterator, Mapping
-from itertools import zip_longest
+from itertools import count, islice, zip_longest
 from pathlib import Path
 from typing import Any, cast
 
@@ -29,10 +29,28 @@ def file_pairs(config: CorpusConfig) -> Iterator[tuple[str, str]]:
         FileNotFoundError: If a file does not exist.
         ValueError: If the sides differ in lines, or a line is not valid.
     """
+    return (pair for _, pair in numbered_pairs(config))
+
+
+def numbered_pairs(
+    config: CorpusConfig, first: int = 0, step: int = 1
+) -> Iterator[tuple[int, tuple[str, str]]]:
+    """Read some of the pairs of a corpus of files, each after the number of its line, from 0.
+
+    Args:
+        config: A corpus of any kind but `dataset`.
+        first: Number of the first line that is read.
+        step: Distance to the next one.
+
+    Raises:
+        FileNotFoundError: If a file does not exist.
+        ValueError: If the sides differ in lines, or a line is not valid.
+    """
     if config.kind == "json":
-        return _json_pairs(config)
+        path = _existing(cast(str, config.json_file), "json_file")
+        return _json_pairs(path, config, first, step)
     if config.kind == "corrupted":
-        return _corrupted_pairs(config)
+        return islice(enumerate(_corrupted_pairs(config)), first, None, step)
     source, target = (
         _existing(cast(str, path), option)
         for path, option in (
@@ -40,7 +58,7 @@ def file_pairs(config: CorpusConfig) -> Iterator[tuple[str, str]]:
             (config.target_file, "target_file"),
         )
     )
-    return _text_pairs(source, target)
+    return _text_pairs(source, target, first, step)
 
 
 def _corrupted_pairs(config: CorpusConfig) -> Iterator[tuple[str, str]]:
@@ -63,23 +81,29 @@ def _existing(path: str | Path, option: str) -> Path:
     return Path(path)
 
 
-def _text_pairs(source: Path, target: Path) -> Iterator[tuple[str, str]]:
-    for pair in zip_longest(_lines(source), _lines(target)):
-        if None in pair:
+def _text_pairs(
+    source: Path, target: Path, first: int, step: int
+) -> Iterator[tuple[int, tuple[str, str]]]:
+    lines = islice(zip_longest(_raw_lines(source), _raw_lines(target)), first, None, step)
+    for number, (left, right) in zip(count(first, step), lines):
+        if left is None or right is None:
             counts = [sum(1 for _ in _raw_lines(path)) for path in (source, target)]
             raise ValueError(
                 f"Both sides must have the same number of lines, but {source} has {counts[0]} and "
                 f"{target} has {counts[1]}. Line n of one must translate line n of the other."
             )
-        yield pair
+        yield number, (_decoded(left, source, number), _decoded(right, target, number))
 
 
-def _json_pairs(config: CorpusConfig) -> Iterator[tuple[str, str]]:
-    path = _existing(cast(str, config.json_file), "json_file")
-    for number, line in enumerate(_lines(path), start=1):
+def _json_pairs(
+    path: Path, config: CorpusConfig, first: int, step: int
+) -> Iterator[tuple[int, tuple[str, str]]]:
+    raw_lines = islice(_raw_lines(path), first, None, step)
+    for number, raw in zip(count(first, step), raw_lines):
+        line = _decoded(raw, path, number)
         if not line.strip():
             continue
-        where = f"{path}, line {number}"
+        where = f"{path}, line {number + 1}"
         try:
             row = json.loads(line)
         except json.JSONDecodeError as error:
@@ -92,19 +116,22 @@ def _json_pairs(config: CorpusConfig) -> Iterator[tuple[str, str]]:
                 f"{where}: must be a JSON object, got {type(row).__name__}. "
                 f"Write one object a line."
             )
-        yield select_pair(row, config.source_field, config.target_field, where)
+        yield number, select_pair(row, config.source_field, config.target_field, where)
 
 
 def _lines(path: Path) -> Iterator[str]:
-    for number, raw in enumerate(_raw_lines(path), start=1):
-        line = raw.removesuffix(b"\n").removesuffix(b"\r")
-        try:
-            yield line.decode("utf-8-sig" if number == 1 else "utf-8")
-        except UnicodeDecodeError as error:
-            raise ValueError(
-                f"{path}, line {number}: must be UTF-8, but byte {error.start + 1} of the line is "
-                f"0x{line[error.start]:02x}. Convert the file to UTF-8."
-            ) from error
+    return (_decoded(raw, path, number) for number, raw in enumerate(_raw_lines(path)))
+
+
+def _decoded(raw: bytes, path: Path, number: int) -> str:
+    line = raw.removesuffix(b"\n").removesuffix(b"\r")
+    try:
+        return line.decode("utf-8" if number else "utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(
+            f"{path}, line {number + 1}: must be UTF-8, but byte {error.start + 1} of the line is "
+            f"0x{line[error.start]:02x}. Convert the file to UTF-8."
+        ) from error
 
 
 def _raw_lines(path: Path) -> Iterator[bytes]:

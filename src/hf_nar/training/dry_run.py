@@ -144,14 +144,14 @@ def _plan_pairs(
 ) -> DataPlan:
     pairs = load_corpus(recipe.data.corpus("train")).pairs
     load_corpus(recipe.data.corpus("validation"))
-    is_stream = not isinstance(pairs, Dataset)
-    if is_stream:
-        total, sample = None, Dataset.from_list(list(pairs.take(SAMPLE)))
-    else:
+    total: int | None = None
+    if isinstance(pairs, Dataset):
         total = len(pairs)
         sample = pairs.select(range(0, total, math.ceil(total / SAMPLE)))
+    else:
+        sample = Dataset.from_list(list(pairs.take(SAMPLE)))
     limits = recipe.data.max_source_tokens, recipe.data.max_target_tokens
-    examples = tokenize_corpus(sample, tokenizer, *limits).examples
+    examples = cast("Dataset", tokenize_corpus(sample, tokenizer, *limits).examples)
     kept_share = len(examples) / len(sample)
     count = None if total is None else round(total * kept_share)
     sides = [

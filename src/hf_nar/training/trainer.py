@@ -11,11 +11,9 @@ from typing import Any, cast
 import numpy as np
 import torch
 from accelerate.utils import gather_object
-from datasets import IterableDataset
-from datasets.distributed import split_dataset_by_node
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.utils.data import BatchSampler, DataLoader, SequentialSampler
+from torch.utils.data import BatchSampler, DataLoader, IterableDataset, SequentialSampler
 from transformers import (
     DataCollatorForSeq2Seq,
     PreTrainedModel,
@@ -24,6 +22,7 @@ from transformers import (
 from transformers.trainer_utils import EvalLoopOutput
 
 from hf_nar.data.batching import TokenBatchSampler
+from hf_nar.data.collating import PairCollator, fast_examples
 from hf_nar.data.corpus import token_lengths
 from hf_nar.data.dealing import FILLER, EvenBatches, FillingCollator
 from hf_nar.data.streaming import StreamedTokenBatches
@@ -38,6 +37,7 @@ from hf_nar.training.models import is_autoregressive
 from hf_nar.training.numerical_safety import NumericalSafety
 from hf_nar.training.schedules import KLBudgetSchedule, hold_then_fall
 from hf_nar.training.sharding import check_shardable, whole_copy
+from hf_nar.training.stream_positions import StreamPositions
 from hf_nar.training.throughput import MeasuredThroughput
 from hf_nar.training.weighing import WeightedMeans, count_items
 from hf_nar.training.whole_checkpoints import WholeCheckpoints
@@ -102,7 +102,7 @@ class SmoothedWordLoss:
         return total / num_items_in_batch
 
 
-class NARTrainer(MeasuredThroughput, NumericalSafety, WholeCheckpoints):
+class NARTrainer(MeasuredThroughput, NumericalSafety, StreamPositions, WholeCheckpoints):
     """Train a non-autoregressive model, or the autoregressive teacher of one.
 
     Adds to the library's trainer: batches of `tokens_per_batch` tokens from pairs of like length,
@@ -135,7 +135,7 @@ class NARTrainer(MeasuredThroughput, NumericalSafety, WholeCheckpoints):
             kwargs.setdefault("data_collator", TeacherCollator(tokenizer, model=kwargs["model"]))
         else:
             check_own_smoothing(args.label_smoothing_factor)
-        kwargs.setdefault("data_collator", DataCollatorForSeq2Seq(tokenizer))
+        kwargs.setdefault("data_collator", PairCollator(cast("int", tokenizer.pad_token_id)))
         super().__init__(args=args, **kwargs)
         self.validation_sources = validation_sources or []
         self.validation_references = validation_references or []
@@ -199,6 +199,7 @@ class NARTrainer(MeasuredThroughput, NumericalSafety, WholeCheckpoints):
 
     def _dealt(self, dataset: Any, batches: Any) -> DataLoader[Any]:
         """Return a loader in which each pair comes once, and as many batches for each process."""
+        dataset = fast_examples(dataset, self.data_collator)
         loader: DataLoader[Any] = DataLoader(
             dataset,
             batch_sampler=cast("Any", EvenBatches(batches, self.accelerator.num_processes)),
@@ -214,18 +215,22 @@ class NARTrainer(MeasuredThroughput, NumericalSafety, WholeCheckpoints):
         """Return the source and target lengths that batches are made by, each `[pairs]`."""
         return token_lengths(dataset, "input_ids"), token_lengths(dataset, "labels")
 
-    def _streamed_batches(self, dataset: IterableDataset) -> DataLoader[Any]:
+    def _streamed_batches(self, dataset: Any) -> DataLoader[Any]:
         """Return endless batches; each process reads its own share, so nothing is prepared."""
-        world, rank = self.accelerator.num_processes, self.accelerator.process_index
-        share = split_dataset_by_node(dataset, rank=rank, world_size=world)
-        batches = StreamedTokenBatches(share, self.args.tokens_per_batch, seed=self.args.seed)
-        return DataLoader(batches, batch_size=None, collate_fn=self.data_collator)
+        batches = StreamedTokenBatches(
+            dataset,
+            self.args.tokens_per_batch,
+            seed=self.args.seed,
+            process=self.accelerator.process_index,
+            processes=self.accelerator.num_processes,
+        )
+        return self.loader_of(batches)
 
     def get_batch_samples(
         self, epoch_iterator: Iterator[Any], num_batches: int, device: torch.device
     ) -> tuple[list[Any], Tensor | int | None]:
         """Return the batches of a step, and the number of items in those of all processes."""
-        batches = list(islice(epoch_iterator, num_batches))
+        batches = self.note_positions(list(islice(epoch_iterator, num_batches)))
         if not batches:
             return batches, None
         network = self.accelerator.unwrap_model(self.model)
