@@ -9,6 +9,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
 from hf_nar.data.corpus import CorpusConfig, load_corpus, token_lengths, tokenize_corpus
+from hf_nar.data.row_streams import PairStream
 
 NESTED = [{"translation": {"de": f"das {i}", "en": f"the {i}"}, "id": i} for i in range(5)]
 FIELDS = {"source_field": "translation.de", "target_field": "translation.en"}
@@ -269,7 +270,7 @@ def test_a_dataset_gives_its_nested_fields(dataset_folder, streaming):
 
     assert rows(corpus) == [(f"das {i}", f"the {i}") for i in range(5)]
     assert corpus.empty_dropped == (None if streaming else 1)
-    assert isinstance(corpus.pairs, datasets.IterableDataset) == streaming
+    assert isinstance(corpus.pairs, PairStream) == streaming
     assert set(next(iter(corpus.pairs))) == {"source", "target"}
 
 

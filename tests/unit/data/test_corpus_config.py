@@ -21,7 +21,6 @@ FIELDS = {"source_field": "translation.de", "target_field": "translation.en"}
             {"source_file": "a", "target_file": "b", "source_field": "x"},
             "`source_field` must be left out",
         ),
-        ({"json_file": "a", **FIELDS, "streaming": True}, "`streaming` must be left out"),
         ({"json_file": "a", **FIELDS, "split": "test"}, "`split` must be left out"),
         ({"json_file": "a", **FIELDS, "revision": "main"}, "`revision` must be left out"),
         ({"dataset": "a", **FIELDS, "name": 2014}, "`name` must be text, got 2014"),
