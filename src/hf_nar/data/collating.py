@@ -91,7 +91,7 @@ class ArrayExamples(torch.utils.data.Dataset[dict[str, Any]]):
         return [{"input_ids": ids, "labels": labels} for ids, labels in zip(*sides, strict=True)]
 
 
-def _split(column: Any) -> list[NDArray[np.int32]]:
+def _split(column: Any) -> list[NDArray[np.integer]]:
     """Return an array for each row of an Arrow column of lists."""
     offsets = column.offsets.to_numpy().tolist()
     values = column.values.to_numpy()

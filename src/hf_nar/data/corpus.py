@@ -41,11 +41,8 @@ __all__ = [
 ]
 
 # The datasets library caches by arguments, not by code: raise this when our output changes.
-_CACHE_FORMAT = 1
+_CACHE_FORMAT = 2
 _PAIR_FEATURES = Features({"source": Value("string"), "target": Value("string")})
-_TOKEN_FEATURES = Features(
-    {"input_ids": Sequence(Value("int32")), "labels": Sequence(Value("int32"))}
-)
 
 
 @dataclass(frozen=True)
@@ -139,7 +136,7 @@ def tokenize_corpus(
             encoder.table,
             batched=True,
             remove_columns=["source", "target"],
-            features=_TOKEN_FEATURES,
+            features=_token_features(tokenizer),
             # The library's own key would differ for each folder that the tokenizer is loaded from.
             new_fingerprint=Hasher.hash((pairs._fingerprint, key, limits, _CACHE_FORMAT)),
             desc="Tokenizing",
@@ -340,6 +337,12 @@ def _check_eos(tokenizer: PreTrainedTokenizerBase) -> None:
             "`tokenizer` must append its eos token to both sides, but it does not. Use one from "
             "`train_tokenizer`, or give it such a post-processor."
         )
+
+
+def _token_features(tokenizer: PreTrainedTokenizerBase) -> Features:
+    """Return the columns of tokenized pairs: two bytes an id, where these are enough."""
+    ids = Sequence(Value("uint16" if len(tokenizer) <= 2**16 else "int32"))
+    return Features({"input_ids": ids, "labels": ids})
 
 
 def _tokenizer_key(tokenizer: PreTrainedTokenizerBase) -> str:
