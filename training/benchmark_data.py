@@ -68,7 +68,7 @@ def options() -> argparse.Namespace:
     parser.add_argument(
         "--workers", type=int, default=0, help="Processes beside the main one that read batches."
     )
-    parser.add_argument("--vocab-size", type=int, default=8000, help="Of the tokenizer.")
+    parser.add_argument("--vocab-size", type=int, default=32000, help="Of the tokenizer.")
     parser.add_argument("--folder", type=Path, help="Where the temporary folder is made.")
     parser.add_argument("--output", type=Path, help="Write the figures here, too, as JSON.")
     parser.add_argument(CHILD, choices=PARTS, help=argparse.SUPPRESS)
