@@ -33,9 +33,12 @@ def tiny_trainer(model: Any, tokenizer: Any, output: Path, **arguments: Any) -> 
 
 
 def change_losses(
-    model: Any, passes: Collection[int], change: Callable[[torch.Tensor], torch.Tensor]
+    model: Any,
+    passes: Collection[int],
+    change: Callable[[torch.Tensor], torch.Tensor],
+    name: str = "loss",
 ) -> None:
-    """Change the loss of some of the forward passes in training, counted from 1."""
+    """Change the loss, or what else has that name, of some training passes, counted from 1."""
     count = 0
 
     def hook(_: Any, __: Any, output: Any) -> Any:
@@ -43,7 +46,7 @@ def change_losses(
         if torch.is_grad_enabled():
             count += 1
             if count in passes:
-                output["loss"] = change(output["loss"])
+                output[name] = change(output[name])
         return output
 
     model.register_forward_hook(hook)

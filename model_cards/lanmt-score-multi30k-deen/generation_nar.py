@@ -201,8 +201,8 @@ class NARGenerationMixin(GenerationMixin):
                 "teacher", an autoregressive model given as `rescoring_model=`),
                 `ranking_length_penalty` (exponent of the length in that score), `step_size`,
                 `step_tolerance`, `line_search` and `likelihood_steps` (see `ScoreAscent`),
-                `jaccard_threshold` and `patience` (when a draft counts as repeated, and how often it must),
-                `output_history` (False leaves the drafts out of what is returned),
+                `jaccard_threshold` and `patience` (when a draft counts as repeated, and how often
+                it must), `output_history` (False leaves the drafts out of what is returned),
                 `max_length` or `max_new_tokens` (target tokens with the end token),
                 `return_dict_in_generate`.
 

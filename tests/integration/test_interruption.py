@@ -269,9 +269,15 @@ def test_a_second_signal_ends_the_process_at_once(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_signal_to_the_whole_group_leaves_time_for_a_checkpoint_with_loader_workers(tmp_path):
+@pytest.mark.parametrize("streaming", [False, True])
+def test_a_signal_to_the_whole_group_leaves_time_for_a_checkpoint_with_loader_workers(
+    tmp_path, streaming
+):
     options = {**OPTIONS, "dataloader_num_workers": 1, "max_steps": 2000, "logging_steps": 1}
     recipe = write_recipe(tmp_path, **options)
+    given = yaml.safe_load(recipe.read_text())
+    given["data"]["train"]["streaming"] = streaming
+    recipe.write_text(yaml.safe_dump(given))
     log = tmp_path / "run/log.jsonl"
     with start(tmp_path, ROOT / "training/train.py", recipe, start_new_session=True) as process:
         while process.poll() is None and not (log.is_file() and '"loss"' in log.read_text()):

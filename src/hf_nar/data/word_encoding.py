@@ -13,6 +13,7 @@ from transformers import PreTrainedTokenizerBase
 _WORDS = 1 << 18  # held at once; some 60 MB
 _FIRST_ACCENT = "\u0300"  # no letter before it joins another
 _NEIGHBOUR = "a"  # what each word is tried beside
+_SPACED = ("x x", "x  x", " x", "x ")  # not every tokenizer drops spaces that part no words
 # What `hf_nar.data.tokenizer` writes; none of it changes one word because of another.
 _NORMALIZERS = ("NFC", "Precompiled", "Prepend")
 _REPLACED = ("^ +| +$", " {2,}")
@@ -51,9 +52,9 @@ class WordEncoder:
             return None
         bare = backend.encode(_NEIGHBOUR, add_special_tokens=False).ids
         encoder = cls(backend, backend.encode(_NEIGHBOUR).ids[len(bare) :])
-        sample = f"{_NEIGHBOUR} {_NEIGHBOUR}"
-        sides = tokenizer(text=sample, text_target=sample, verbose=False)
-        expected = encoder.encode([sample])[0].tolist()
+        samples = [pattern.replace("x", _NEIGHBOUR) for pattern in _SPACED]
+        sides = tokenizer(text=samples, text_target=samples, verbose=False)
+        expected = [ids.tolist() for ids in encoder.encode(samples)]
         return encoder if sides["input_ids"] == sides["labels"] == expected else None
 
     def encode(self, sentences: list[str]) -> list[NDArray[np.int32]]:

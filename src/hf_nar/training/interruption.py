@@ -78,7 +78,7 @@ class StopRequest:
 class StopOnRequest(TrainerCallback):
     """End training with a checkpoint where any process was asked to stop, all at the same step.
 
-    The processes ask each other after every step on a CPU, and after every tenth on a GPU. An
+    The processes ask each other after every step on a CPU, and after every tenth on GPUs. An
     evaluation that is due at the step is done first: what it finds belongs to the checkpoint.
 
     Args:
@@ -89,7 +89,8 @@ class StopOnRequest(TrainerCallback):
     def __init__(self, request: StopRequest, accelerator: Accelerator) -> None:
         self.request = request
         self.accelerator = accelerator
-        self.every = 1 if accelerator.device.type == "cpu" else _STEPS_ON_GPU
+        is_cheap = accelerator.device.type == "cpu" or accelerator.num_processes == 1
+        self.every = 1 if is_cheap else _STEPS_ON_GPU
         self.is_stopping = False
 
     def on_step_end(

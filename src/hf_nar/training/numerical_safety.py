@@ -102,6 +102,11 @@ class NumericalSafety(Seq2SeqTrainer):
         self._parts: list[Tensor] = []
         self._finite_part: Tensor | float = 0.0
 
+    @property
+    def _looks_at_steps(self) -> bool:
+        """Whether the library asks for a norm before each update; DeepSpeed keeps it to itself."""
+        return bool(self.accelerator.distributed_type != DistributedType.DEEPSPEED)
+
     def compute_loss(
         self,
         model: nn.Module,
@@ -111,7 +116,7 @@ class NumericalSafety(Seq2SeqTrainer):
     ) -> Any:
         """Return the loss; one that is not finite has gradients that are not, either."""
         loss, outputs = super().compute_loss(model, inputs, True, num_items_in_batch)
-        if torch.is_grad_enabled():
+        if torch.is_grad_enabled() and self._looks_at_steps:
             self._losses.append(loss.detach())
             self._batches.append(inputs)
             loss = loss * torch.where(loss.detach().isfinite(), 1.0, torch.nan).to(loss.dtype)
@@ -120,6 +125,8 @@ class NumericalSafety(Seq2SeqTrainer):
     def training_step(self, *args: Any, **kwargs: Any) -> Tensor:
         """Do a batch forward and backward; for the log a finite loss stands in for another."""
         part: Tensor = super().training_step(*args, **kwargs)
+        if not self._looks_at_steps:
+            return part
         self._parts.append(part)
         self._finite_part = torch.where(part.isfinite(), part, self._finite_part)
         return self._finite_part
@@ -127,7 +134,7 @@ class NumericalSafety(Seq2SeqTrainer):
     def _get_grad_norm(self, model: nn.Module, grad_norm: Any = None) -> Any:
         """Return the norm of the gradients; the library asks for it right before the update."""
         norm: Any = super()._get_grad_norm(model, grad_norm=grad_norm)  # type: ignore[no-untyped-call]  # has no types
-        if isinstance(norm, Tensor):  # DeepSpeed has a number
+        if self._looks_at_steps:
             whole = norm.full_tensor() if isinstance(norm, DTensor) else norm
             self._look_at(model, ~whole.detach().isfinite())
         return norm
@@ -193,7 +200,7 @@ class NumericalSafety(Seq2SeqTrainer):
         if self.is_world_process_zero():
             logger.warning(
                 "Step %s was skipped, as its %s was not finite; %s so far. The batch of process %s "
-                "begins with: %s",
+                "begins with: %r",
                 step.number,
                 reason,
                 self.counts.skipped_steps,
@@ -206,7 +213,8 @@ class NumericalSafety(Seq2SeqTrainer):
         losses = [loss.item() for loss in step.losses]
         index = next((i for i, loss in enumerate(losses) if not math.isfinite(loss)), 0)
         batch, tokenizer = step.batches[index], self.processing_class
-        words = batch.get("input_ids", batch["labels"])  # an image has captions only
+        # An image has captions only; of a teacher's batch the library has taken the labels out.
+        words = batch["input_ids"] if "input_ids" in batch else batch["labels"]
         words = words.masked_fill(words == IGNORED_LABEL, tokenizer.pad_token_id)  # type: ignore[union-attr]
         sentences = tokenizer.batch_decode(words, skip_special_tokens=True)  # type: ignore[union-attr]
         process = self.accelerator.process_index

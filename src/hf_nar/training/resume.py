@@ -26,12 +26,20 @@ def usable_checkpoints(output: Path) -> list[Path]:
 
     Raises:
         OSError: If the folder cannot be read, or a damaged checkpoint cannot be renamed.
+        ValueError: If nodes have no checkpoint in common, but some have one.
     """
     if PartialState().is_local_main_process:
         set_damaged_aside(output)
     PartialState().wait_for_everyone()
     folders = {folder.name: folder for folder in saved_checkpoints(output)}
-    everywhere = set.intersection(*map(set, gather_object([list(folders)])))
+    listings = gather_object([list(folders)])
+    everywhere = set.intersection(*map(set, listings))
+    if any(listings) and not everywhere:
+        raise ValueError(
+            f"All processes must find the checkpoints of a run, but some find none of those that "
+            f"others have in {output}. Put `output` on a disk that all nodes share, or set "
+            f"`training.save_on_each_node=true` from the start."
+        )
     return [folder for name, folder in folders.items() if name in everywhere]
 
 

@@ -268,8 +268,13 @@ def _train_to_the_end(trainer: NARTrainer, model: PreTrainedModel, checkpoints: 
         return
     logger.warning("This run has ended with %s; its model is exported again.", last)
     trainer.state = state
-    best = state.best_model_checkpoint if trainer.args.load_best_model_at_end else None
-    _load_weights(model, average_weights([last.parent / Path(best).name if best else last]))
+    chosen = last
+    if trainer.args.load_best_model_at_end and state.best_model_checkpoint:
+        best = last.parent / Path(state.best_model_checkpoint).name
+        chosen = best if best in checkpoints else last
+        if best not in checkpoints:
+            logger.warning("The best checkpoint, %s, is not there: taking the last one.", best.name)
+    _load_weights(model, average_weights([chosen]))
 
 
 def _train_until_asked(trainer: NARTrainer, checkpoint: str | None) -> None:

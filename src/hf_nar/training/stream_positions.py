@@ -15,6 +15,7 @@ from transformers import Seq2SeqTrainer
 from hf_nar.data.collating import PairCollator
 from hf_nar.data.row_streams import as_lists
 from hf_nar.data.streaming import Position, StreamedTokenBatches
+from hf_nar.training.interruption import spare_from_signals
 
 logger = logging.getLogger(__name__)
 
@@ -59,6 +60,7 @@ class StreamPositions(Seq2SeqTrainer):
             batch_size=None,
             collate_fn=PositionedCollator(self.data_collator),
             num_workers=self.args.dataloader_num_workers,
+            worker_init_fn=spare_from_signals,
             pin_memory=self.args.dataloader_pin_memory and torch.cuda.is_available(),
         )
 

@@ -61,6 +61,17 @@ class WholeCheckpoints(Seq2SeqTrainer):
         self.accelerator.wait_for_everyone()
         return super().train(*args, **kwargs)
 
+    def _finalize_training(self, *args: Any, **kwargs: Any) -> Any:
+        """End training, but keep the last checkpoint: with a limit of 1 the library removes it.
+
+        A run that is started again would train from the best one to the end once more.
+        """
+        limit, self.args.save_total_limit = self.args.save_total_limit, None
+        try:
+            return super()._finalize_training(*args, **kwargs)  # type: ignore[no-untyped-call]
+        finally:
+            self.args.save_total_limit = limit
+
     def _get_output_dir(self, trial: Any) -> str:
         folder: str = super()._get_output_dir(trial)
         return str(Path(folder) / UNFINISHED) if self._is_saving else folder

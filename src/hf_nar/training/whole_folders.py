@@ -49,6 +49,7 @@ def put_in_place(unfinished: Path, folder: Path) -> None:
         _write_through(path)
     replaced = unfinished.parent / f"replaced-{folder.name}"
     if folder.exists():
+        shutil.rmtree(replaced, ignore_errors=True)  # of a process that was killed right here
         folder.rename(replaced)
     unfinished.rename(folder)
     _write_through(folder.parent)

@@ -2,10 +2,14 @@ import random
 
 import pytest
 from conftest import tiny_sentences
+from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, processors
+from transformers import PreTrainedTokenizerFast
 
 from hf_nar.data.encoding import PairEncoder
 from hf_nar.data.tokenizer import train_tokenizer
 from hf_nar.data.word_encoding import WordEncoder
+
+ONE_REPLACE = normalizers.Replace(Regex(" {2,}"), "▁")
 
 # Accents that join what is before, marks that join what is after, spaces of other kinds, emoji,
 # ligatures, decomposed letters, half-width sounds, special tokens.
@@ -94,6 +98,20 @@ def test_forgetting_words_changes_nothing(unigram):
 
 def test_a_tokenizer_that_looks_across_spaces_is_asked_itself(tmp_path):
     tokenizer = train_tokenizer(tiny_sentences(), tmp_path, 90, "bpe")
+
+    assert WordEncoder.of(tokenizer) is None
+
+
+@pytest.mark.parametrize("normalizer", [None, normalizers.NFC(), ONE_REPLACE])
+def test_a_tokenizer_for_which_more_spaces_mean_something_is_asked_itself(normalizer):
+    pieces = [("<unk>", 0.0), ("</s>", 0.0), ("▁", -2.0), ("▁a", -3.0), ("a", -3.0)]
+    backend = Tokenizer(models.Unigram(pieces, 0))
+    if normalizer is not None:
+        backend.normalizer = normalizer
+    backend.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="always", split=True)
+    end = [("</s>", 1)]
+    backend.post_processor = processors.TemplateProcessing("$A </s>", special_tokens=end)
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, eos_token="</s>")
 
     assert WordEncoder.of(tokenizer) is None
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 import pytest
 import torch
 from tiny_networks import batch_of, refiner_model
+from torch.utils.flop_counter import FlopCounterMode
 
 from hf_nar.remote_code.generation_nar import refine_until_finished
 from hf_nar.remote_code.latent_drafts import draft_from_latent
@@ -207,6 +208,21 @@ def test_likelihood_steps_end_at_a_likelier_draft_of_the_same_length(axis, strat
     likelihoods = torch.stack([own_scores(draft).sum() for draft in drafts])
     assert (likelihoods.diff() > 0).all()  # of all rows: a step of fixed size may be too long
     assert all(torch.equal(draft.target_mask, drafts[0].target_mask) for draft in drafts)
+
+
+@pytest.mark.parametrize("knobs", [{"refinement": "energy"}, {"likelihood_steps": 1}])
+def test_steps_that_take_gradients_can_be_counted_in_flops(knobs):
+    model = refiner_model()
+    flops = []
+    for iterations in (1, 3):
+        with FlopCounterMode(display=False) as counter:
+            model.generate(
+                batch_of(6),
+                **{"refinement": "score", "num_refinement_iterations": iterations, **knobs},
+            )
+        flops.append(counter.get_total_flops())
+
+    assert flops[1] > flops[0] > 0
 
 
 def test_likelihood_steps_in_inference_mode_are_refused_in_one_sentence():

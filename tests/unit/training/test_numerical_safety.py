@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from tiny_runs import tiny_pairs
+from tiny_teachers import new_teacher
 from tiny_trainers import change_gradients, change_losses, tiny_trainer
 from transformers import TrainerCallback
 
@@ -192,6 +193,20 @@ def test_counts_are_part_of_a_checkpoint(make_trainer, tiny_model, tmp_path):
 
     assert trainer.counts.skipped_steps == 3
     assert trainer.counts.losses == 2
+
+
+def test_a_teachers_bad_step_is_skipped_and_its_sentences_named(tiny_tokenizer, tmp_path):
+    teacher = new_teacher("marian", tiny_tokenizer)
+    trainer = tiny_trainer(teacher, tiny_tokenizer, tmp_path, max_steps=3)
+    trainer.snapshots = Snapshots()
+    trainer.add_callback(trainer.snapshots)
+    change_losses(teacher, {2}, times_nan, "logits")
+
+    trainer.train()
+
+    assert same_weights(trainer.snapshots.weights[0], trainer.snapshots.weights[1])
+    (entry,) = lines_with("skipped_step", tmp_path)
+    assert entry["batches"][0]["sentences"][0] in {source for source, _ in tiny_pairs()}
 
 
 # What torch's scaler does on a GPU with fp16

@@ -5,6 +5,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from hf_nar.training import resume
 from hf_nar.training.manifest import write_manifest
 from hf_nar.training.resume import usable_checkpoints, warn_of_other_processes
 
@@ -69,6 +70,14 @@ def test_a_damaged_best_checkpoint_is_set_aside(tmp_path):
 
     assert usable_checkpoints(tmp_path) == [last]
     assert "damaged-checkpoint-1" in names(tmp_path)
+
+
+def test_nodes_that_have_no_checkpoint_in_common_are_told_so(tmp_path, monkeypatch):
+    write_checkpoint(tmp_path, 2)
+    monkeypatch.setattr(resume, "gather_object", lambda mine: [*mine, []])  # of another node
+
+    with pytest.raises(ValueError, match="on a disk that all nodes share"):
+        resume.usable_checkpoints(tmp_path)
 
 
 def test_two_damaged_checkpoints_of_one_step_are_both_kept(tmp_path):

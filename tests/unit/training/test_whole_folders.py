@@ -49,6 +49,19 @@ def test_what_a_killed_process_left_does_not_get_into_the_next_folder(tmp_path):
     assert names(tmp_path / "export") == ["file"]
 
 
+def test_what_a_process_left_that_was_killed_after_its_renames_is_in_nobodys_way(tmp_path):
+    (tmp_path / "export").mkdir()
+    left = tmp_path / UNFINISHED / "replaced-export"
+    left.mkdir(parents=True)
+    (left / "old").write_text("old")
+
+    with written_whole(tmp_path / "export") as folder:
+        (folder / "new").write_text("new")
+
+    assert names(tmp_path) == ["export"]
+    assert names(tmp_path / "export") == ["new"]
+
+
 def test_unfinished_folders_are_removed_with_all_they_hold(tmp_path):
     (tmp_path / UNFINISHED / "checkpoint-1").mkdir(parents=True)
     (tmp_path / "checkpoint-2").mkdir()
