@@ -231,6 +231,8 @@ def _teacher(facts: ModelFacts) -> str:
 def _origin(training: Mapping[str, Any]) -> str:
     if training["averaged_checkpoints"] > 1:
         return f"they are the mean of the last {training['averaged_checkpoints']} checkpoints"
+    if training["best_step"] is None:
+        return "they are those of the last step"
     return f"they are those of step {training['best_step']}, the best on the validation set"
 
 

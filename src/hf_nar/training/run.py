@@ -355,7 +355,7 @@ def _facts(
         "steps": state.global_step,
         "epochs": round(state.epoch or 0.0, 2),
         "hours": round(_seconds(output / LOG_FILE) / 3600, 2),
-        "best_step": state.best_global_step,
+        "best_step": state.best_global_step if trainer.args.load_best_model_at_end else None,
         "validation_bleu": round(result.bleu, 2),
         "averaged_checkpoints": result.averaged,
         "dtype": str(EXPORT_DTYPE).removeprefix("torch."),

@@ -103,6 +103,17 @@ def test_a_base_model_must_be_an_id_on_the_hub(name, monkeypatch, request):
         check_card_section(card, "It")
 
 
+@pytest.mark.parametrize(
+    ("best_step", "words"),
+    [(7, "those of step 7, the best on"), (None, "those of the last step\n")],
+)
+def test_a_card_says_which_weights_of_a_run_it_has(best_step, words):
+    facts = committed_facts()
+    facts.training.update(averaged_checkpoints=1, best_step=best_step)
+
+    assert f"they are {words}" in render_card(facts)
+
+
 def test_a_misspelt_key_of_the_card_section_is_refused():
     card = {"title": "t", "language": "de", "license": "mit", "basemodel": "a/b"}
 
