@@ -350,19 +350,6 @@ def test_both_sides_become_ids_that_end_in_eos(pairs, tokenizer):
     assert (tokenized.kept, tokenized.overlong_dropped) == (4, 0)
 
 
-@pytest.mark.parametrize(("size", "kind"), [(2**16, "uint16"), (2**16 + 1, "int32")])
-def test_ids_take_two_bytes_where_these_hold_the_largest(tokenizer, size, kind):
-    missing = size - len(tokenizer)
-    tokenizer.add_tokens([f"<{i}>" for i in range(missing)])
-    last = len(tokenizer) - 1
-    pairs = datasets.Dataset.from_dict({"source": [f"<{missing - 1}>"], "target": ["a"]})
-
-    examples = tokenize_corpus(pairs, tokenizer, 9, 9).examples
-
-    assert examples.features["input_ids"].feature.dtype == kind
-    assert last in examples[0]["input_ids"]
-
-
 @pytest.mark.parametrize(
     ("max_source", "max_target", "kept"), [(4, 4, 4), (3, 4, 3), (4, 3, 3), (3, 3, 2), (2, 2, 1)]
 )
