@@ -125,7 +125,13 @@ def _terms(quality: Mapping[str, Any]) -> str:
         terms.append(
             "Prior mean: no iteration. Delta: each moves the latents to their posterior mean given "
             "the draft. Score, energy: each moves them by a step of that network; words are "
-            "decoded once, at the end."
+            "decoded at the end."
+        )
+    if any("likelihood_steps" in values for values in knobs):
+        terms.append(
+            "Likelihood steps: after these, so many steps up the likelihood of the draft itself, "
+            "each of which decodes it once; where a row of score does not say, as many as the "
+            "model's generation_config.json has."
         )
     if any(values.get("num_latents", 1) > 1 for values in knobs):
         terms.append(

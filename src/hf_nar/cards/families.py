@@ -35,8 +35,9 @@ _REFINEMENT_KNOBS = """\
 
 _LATENT_KNOBS = """\
     refinement="score",  # or "energy", "delta_posterior", or "none": decode from the prior mean
-    num_refinement_iterations=1,  # steps in the latent space; one softmax at the end
+    num_refinement_iterations=1,  # steps in the latent space; nothing is decoded between them
     step_size=1.0,  # factor of each step
+    likelihood_steps=0,  # after them, up the likelihood of the draft: each decodes it once
     length_beam=3,  # lengths tried side by side; the best translation is kept
     num_latents=3,  # latents for each of them: the prior mean, and samples around it
     latent_temperature=0.5,  # how far around

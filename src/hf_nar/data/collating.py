@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from itertools import chain
+from itertools import chain, pairwise
 from typing import Any
 
 import datasets
@@ -95,7 +95,7 @@ def _split(column: Any) -> list[NDArray[np.integer]]:
     """Return an array for each row of an Arrow column of lists."""
     offsets = column.offsets.to_numpy().tolist()
     values = column.values.to_numpy()
-    return [values[start:end] for start, end in zip(offsets, offsets[1:])]  # noqa: B905, RUF007
+    return [values[start:end] for start, end in pairwise(offsets)]
 
 
 def fast_examples(dataset: Any, collate: Any) -> Any:
