@@ -5,11 +5,11 @@
 Pairs of made-up sentences are written into a temporary folder: words as frequent as Zipf's law has
 them, sentences as long as those of news. They are tokenized and stored once, and one whole pass is
 read from the stored tokens, memory-mapped; then one pass is streamed from the text. Each part runs
-in a process of its own, on one thread, and its memory is looked at from outside:
+in a process of its own, on one thread; with `--workers` it starts as many more that read. The
+memory is that of the largest process, looked at from outside:
 
-- `own` is what a process needs: its memory without the pages of files that are mapped into it;
-- RSS is that and the pages of mapped files that happen to be in memory. The system takes these back
-  when it needs room, so this figure says how large the files are, rather than what is needed;
+- `own` is its memory without the pages of files that are mapped into it;
+- RSS is that and the pages of mapped files, libraries too, that it has read and not let go of;
 - USS is RSS without what other processes have, too. A file that only one maps counts in full.
 """
 
@@ -152,8 +152,8 @@ def tokenize(folder: Path) -> dict[str, Any]:
     }
 
 
-def mapped_batches(folder: Path, given: argparse.Namespace, collate: Any) -> Iterator[Any]:
-    """Yield the batches of an epoch from the stored tokens, as the trainer reads them."""
+def mapped_loader(folder: Path, given: argparse.Namespace, collate: Any) -> Any:
+    """Return what gives an epoch of batches from the stored tokens, as the trainer reads them."""
     from torch.utils.data import DataLoader
 
     from hf_nar.data.batching import TokenBatchSampler
@@ -164,18 +164,16 @@ def mapped_batches(folder: Path, given: argparse.Namespace, collate: Any) -> Ite
     examples = tokenize_corpus(pairs, tokenizer, MAX_TOKENS, MAX_TOKENS).examples
     lengths = [token_lengths(examples, side) for side in ("input_ids", "labels")]
     sampler: Any = TokenBatchSampler(lengths[0], lengths[1], given.tokens, seed=0)
-    del lengths
-    loader = DataLoader(
+    return DataLoader(
         fast_examples(examples, collate),
         batch_sampler=sampler,
         collate_fn=collate,
         num_workers=given.workers,
     )
-    yield from loader
 
 
-def streamed_batches(folder: Path, given: argparse.Namespace, collate: Any) -> Iterator[Any]:
-    """Yield the batches of a pass of each worker, as the trainer reads them."""
+def streamed_loader(folder: Path, given: argparse.Namespace, collate: Any) -> Any:
+    """Return what gives batches without end from the text, as the trainer reads them."""
     from torch.utils.data import DataLoader
 
     from hf_nar.data.corpus import tokenize_corpus
@@ -184,25 +182,30 @@ def streamed_batches(folder: Path, given: argparse.Namespace, collate: Any) -> I
 
     pairs, tokenizer = corpus_of(folder, True)
     stream = tokenize_corpus(pairs, tokenizer, MAX_TOKENS, MAX_TOKENS).examples
-    loader = DataLoader(
+    return DataLoader(
         StreamedTokenBatches(stream, given.tokens, seed=0),
         batch_size=None,
         collate_fn=PositionedCollator(collate),
         num_workers=given.workers,
     )
+
+
+def one_pass(loader: Any, workers: int) -> Iterator[Any]:
+    """Yield the batches of one pass; of a loader without end, those of each worker's first."""
     ended: set[int] = set()
     for batch in loader:
-        worker, passes, *_ = batch["stream_position"].tolist()
-        if passes:
-            ended.add(worker)
-            if len(ended) == max(1, given.workers):
-                return
-        else:
+        position = batch.pop("stream_position", None)
+        worker, passes = (0, 0) if position is None else position.tolist()[:2]
+        if not passes:
             yield batch
+            continue
+        ended.add(worker)
+        if len(ended) == max(1, workers):
+            return
 
 
-def read(folder: Path, given: argparse.Namespace, batches: Any) -> dict[str, Any]:
-    """Read a pass and say how fast that was; the clock starts with the first batch."""
+def read(folder: Path, given: argparse.Namespace, open_loader: Any) -> dict[str, Any]:
+    """Read a pass and say how fast that was, from when the corpus was opened."""
     import torch
 
     from hf_nar.data.collating import PairCollator
@@ -211,23 +214,24 @@ def read(folder: Path, given: argparse.Namespace, batches: Any) -> dict[str, Any
     torch.set_num_threads(1)
     pairs = source = target = positions = count = 0
     begin = time.perf_counter()
-    started: float | None = None
-    for batch in batches(folder, given, PairCollator(0)):
-        if started is None:
-            started = time.perf_counter()
+    loader = open_loader(folder, given, PairCollator(0))
+    opened = time.perf_counter()
+    for batch in one_pass(loader, given.workers):
+        if not count:
+            first = time.perf_counter()
             say(f"{CHILD} reading")
         pairs += len(batch["labels"])
         source += int(batch["attention_mask"].sum())
         target += int((batch["labels"] != IGNORED_LABEL).sum())
         positions += batch["labels"].numel() + batch["input_ids"].numel()
         count += 1
-    end = time.perf_counter()
-    seconds = end - (started or begin)
+    seconds = time.perf_counter() - opened
     return {
         "pairs": pairs,
         "tokens": source + target,
         "batches": count,
-        "seconds_to_the_first_batch": round((started or end) - begin, 1),
+        "seconds_to_open": round(opened - begin, 1),
+        "seconds_to_the_first_batch": round(first - opened, 1),
         "seconds": round(seconds, 1),
         "pairs_per_second": round(pairs / seconds),
         "tokens_per_second": round((source + target) / seconds),
@@ -314,7 +318,7 @@ def consumption() -> dict[str, Any]:
         for name in ("A100", "H100 80GB HBM3")
     }
     return {
-        "is_estimate": "not measured: there was no GPU",
+        "is_estimate": True,
         "how": "peak in 16-bit floats x utilisation / (6 FLOP x parameters) target tokens a "
         "second, as if each parameter were used once for each pair of a source and a target token; "
         "twice that with the source tokens",
@@ -328,7 +332,7 @@ def main() -> None:
     """Measure, or be one of the parts."""
     given = options()
     if given.child:
-        kinds = {"mapped": mapped_batches, "streamed": streamed_batches}
+        kinds = {"mapped": mapped_loader, "streamed": streamed_loader}
         part, folder = given.child, given.folder
         figures = tokenize(folder) if part == "tokenize" else read(folder, given, kinds[part])
         say(json.dumps(figures))

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from itertools import chain, pairwise
+from itertools import chain
 from typing import Any
 
 import datasets
 import numpy as np
 import torch
-import torch.utils.data
 from numpy.typing import NDArray
 from torch import Tensor
 
+from hf_nar.data.stored_examples import SIDES, stored_examples
 from hf_nar.remote_code.losses_nar import IGNORED_LABEL
 
-_SIDES = ("input_ids", "labels")
-_KNOWN = {*_SIDES, "attention_mask"}
+_KNOWN = {*SIDES, "attention_mask"}
 
 
 class PairCollator:
@@ -66,41 +65,9 @@ def _padded(rows: list[Any], padding: int) -> tuple[NDArray[np.int64], NDArray[n
     return padded, is_real
 
 
-class ArrayExamples(torch.utils.data.Dataset[dict[str, Any]]):
-    """Examples of a memory-mapped dataset, with ids as arrays, taken out a batch at a time.
-
-    Args:
-        dataset: Tokenized rows with `input_ids` and `labels`.
-    """
-
-    def __init__(self, dataset: datasets.Dataset) -> None:
-        self.tables = dataset.with_format("arrow")
-
-    def __len__(self) -> int:
-        return len(self.tables)
-
-    def __getitem__(self, index: int) -> dict[str, Any]:
-        return self.__getitems__([index])[0]
-
-    def __getitems__(self, indices: list[int]) -> list[dict[str, Any]]:
-        """Return some examples; PyTorch's data loader asks for a batch in this way."""
-        if not indices:  # what stands for a filler
-            return []
-        table = self.tables[indices]
-        sides = [_split(table[side].combine_chunks()) for side in _SIDES]
-        return [{"input_ids": ids, "labels": labels} for ids, labels in zip(*sides, strict=True)]
-
-
-def _split(column: Any) -> list[NDArray[np.integer]]:
-    """Return an array for each row of an Arrow column of lists."""
-    offsets = column.offsets.to_numpy().tolist()
-    values = column.values.to_numpy()
-    return [values[start:end] for start, end in pairwise(offsets)]
-
-
 def fast_examples(dataset: Any, collate: Any) -> Any:
     """Return a dataset that is read faster where the collator takes arrays, or else itself."""
     is_plain = isinstance(dataset, datasets.Dataset) and dataset.format["type"] is None
-    if is_plain and isinstance(collate, PairCollator) and set(dataset.column_names) == {*_SIDES}:
-        return ArrayExamples(dataset)
+    if is_plain and isinstance(collate, PairCollator) and set(dataset.column_names) == {*SIDES}:
+        return stored_examples(dataset)
     return dataset

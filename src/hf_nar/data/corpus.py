@@ -29,6 +29,7 @@ from transformers import PreTrainedTokenizerBase
 from hf_nar.data.corpus_config import CorpusConfig
 from hf_nar.data.corpus_rows import field_names, file_pairs, is_empty, select_pair
 from hf_nar.data.encoding import PairEncoder
+from hf_nar.data.mapped_rows import MappedRows
 from hf_nar.data.row_streams import DatasetRows, FileRows, PairStream, TokenStream
 
 __all__ = [
@@ -42,6 +43,9 @@ __all__ = [
 
 # The datasets library caches by arguments, not by code: raise this when our output changes.
 _CACHE_FORMAT = 2
+# Written at once. To open a file the beginning of each such part is looked at.
+_STORED_PAIRS = 50_000
+_STORED_ROWS = 5000  # of tokens
 _PAIR_FEATURES = Features({"source": Value("string"), "target": Value("string")})
 
 
@@ -101,8 +105,9 @@ def load_corpus(config: CorpusConfig) -> Corpus:
         _kept_pairs,
         features=_PAIR_FEATURES,
         gen_kwargs={"config": config, "digest": digest},
+        writer_batch_size=_STORED_PAIRS,
     )
-    return Corpus(pairs, empty_dropped)
+    return Corpus(MappedRows(pairs).dataset, empty_dropped)
 
 
 def tokenize_corpus(
@@ -132,13 +137,14 @@ def tokenize_corpus(
     examples: Dataset | TokenStream
     kept, dropped = None, None
     if isinstance(pairs, Dataset):
-        examples = pairs.map(
+        # The library's own key would differ for each folder that the tokenizer is loaded from.
+        fingerprint = Hasher.hash((pairs._fingerprint, key, limits, _CACHE_FORMAT))
+        examples = MappedRows(pairs).map(
             encoder.table,
-            batched=True,
-            remove_columns=["source", "target"],
-            features=_token_features(tokenizer),
-            # The library's own key would differ for each folder that the tokenizer is loaded from.
-            new_fingerprint=Hasher.hash((pairs._fingerprint, key, limits, _CACHE_FORMAT)),
+            ["source", "target"],
+            _token_features(tokenizer),
+            fingerprint,
+            batch_size=_STORED_ROWS,
             desc="Tokenizing",
         )
         kept, dropped = len(examples), len(pairs) - len(examples)
@@ -163,9 +169,9 @@ def token_lengths(examples: Dataset, column: str) -> NDArray[np.int64]:
     Returns:
         Lengths in tokens, `[rows]`.
     """
-    tables = examples.select_columns([column]).with_format("arrow").iter(batch_size=100_000)
-    lengths = [pyarrow.compute.list_value_length(table[column]).to_numpy() for table in tables]
-    return np.concatenate([np.empty(0, np.int64), *lengths]).astype(np.int64)
+    tables = MappedRows(examples).batches([column], 100_000, "arrow")
+    sizes = (pyarrow.compute.list_value_length(table[column]).to_numpy() for table in tables)
+    return np.concatenate([np.empty(0, np.int64), *sizes]).astype(np.int64)
 
 
 # Files
@@ -217,18 +223,14 @@ def _load_dataset_corpus(config: CorpusConfig) -> Corpus:
     if is_stream:
         select = partial(_select_from_row, config=config)
         return _streamed(DatasetRows(rows.select_columns(needed), select), config)
-    pairs = rows.select_columns(needed).map(
-        _select_pairs,
-        batched=True,
+    fingerprint = Hasher.hash((rows._fingerprint, config, _CACHE_FORMAT))
+    pairs = MappedRows(rows).map(
+        partial(_select_pairs, config=config),
+        needed,
+        _PAIR_FEATURES,
+        fingerprint,
         with_indices=True,
-        remove_columns=needed,
-        features=_PAIR_FEATURES,
-        fn_kwargs={
-            "source_field": config.source_field,
-            "target_field": config.target_field,
-            "origin": _origin(config),
-            "cache_format": _CACHE_FORMAT,
-        },
+        batch_size=_STORED_ROWS,
     )
     if not len(pairs):
         raise _nothing_left(_origin(config), len(rows))
@@ -274,21 +276,16 @@ def _load_saved_rows(config: CorpusConfig, folder: Path) -> Dataset | IterableDa
 
 
 def _select_pairs(
-    batch: dict[str, list[Any]],
-    indices: list[int],
-    source_field: str,
-    target_field: str,
-    origin: str,
-    cache_format: int,
+    batch: dict[str, list[Any]], indices: list[int], config: CorpusConfig
 ) -> dict[str, list[str]]:
-    """Give the pairs of a batch that have text on both sides; `cache_format` serves the cache."""
+    """Give the pairs of a batch that have text on both sides."""
     kept: dict[str, list[str]] = {"source": [], "target": []}
     for position, index in enumerate(indices):
         row = {column: values[position] for column, values in batch.items()}
-        source, target = select_pair(row, source_field, target_field, f"{origin}, row {index}")
-        if not is_empty(source, target):
-            kept["source"].append(source)
-            kept["target"].append(target)
+        pair = _select_from_row(row, f"row {index}", config)
+        if pair is not None:
+            kept["source"].append(pair[0])
+            kept["target"].append(pair[1])
     return kept
 
 

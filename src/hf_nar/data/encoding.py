@@ -53,7 +53,8 @@ class PairEncoder:
 
     def _encoded(self, sources: list[str], targets: list[str]) -> tuple[list[Ids], list[Ids]]:
         if self.words is not None:
-            return self.words.encode(sources), self.words.encode(targets)
+            both = self.words.encode([*sources, *targets])
+            return both[: len(sources)], both[len(sources) :]
         encoded: Any = self.tokenizer(
             text=sources,
             text_target=targets,

@@ -20,7 +20,7 @@ from hf_nar.data.row_streams import TokenStream, token_stream
 
 Example = dict[str, Any]
 
-_CHUNK = 1000  # rows that are encoded at once
+_CHUNK = 5000  # rows that are encoded at once: many words come up more than once
 
 
 class Position(NamedTuple):

@@ -4,7 +4,8 @@ import pytest
 import torch
 from transformers import DataCollatorForSeq2Seq
 
-from hf_nar.data.collating import ArrayExamples, PairCollator, fast_examples
+from hf_nar.data.collating import PairCollator, fast_examples
+from hf_nar.data.stored_examples import ArrayExamples, FileExamples, stored_examples
 
 
 @pytest.fixture
@@ -31,15 +32,56 @@ def test_batches_are_those_of_the_library(tiny_tokenizer, examples, size):
     assert same(ours, DataCollatorForSeq2Seq(tiny_tokenizer)(examples[:size]))
 
 
-def test_arrays_give_the_batches_that_lists_give(tiny_tokenizer, examples):
-    rows = datasets.Dataset.from_list(examples).select(range(39, 2, -1))
+def in_memory(rows, folder):
+    return rows.select(range(39, 2, -1))
+
+
+def in_a_file(rows, folder):
+    def same_ids(batch):
+        return batch
+
+    path = str(folder / "rows.arrow")
+    return rows.map(same_ids, batched=True, batch_size=7, cache_file_name=path)
+
+
+def in_files(rows, folder):
+    rows.save_to_disk(folder / "rows", num_shards=3)
+    return datasets.load_from_disk(folder / "rows")
+
+
+PLACES = {in_memory: ArrayExamples, in_a_file: FileExamples, in_files: FileExamples}
+
+
+@pytest.mark.parametrize("ids", ["uint16", "int32", "int64"])
+@pytest.mark.parametrize("place", PLACES, ids=lambda place: place.__name__)
+def test_arrays_give_the_batches_that_lists_give(tiny_tokenizer, examples, place, ids, tmp_path):
+    column = datasets.Sequence(datasets.Value(ids))
+    features = datasets.Features({"input_ids": column, "labels": column})
+    rows = place(datasets.Dataset.from_list(examples, features), tmp_path)
     collate = PairCollator(tiny_tokenizer.pad_token_id)
-    indices = [30, 2, 2, 17]
+    indices = [30, 2, 2, 17, 36, 0]
 
-    arrays = ArrayExamples(rows).__getitems__(indices)
+    arrays = stored_examples(rows)
 
-    assert same(collate(arrays), collate([rows[i] for i in indices]))
-    assert len(ArrayExamples(rows)) == len(rows)
+    assert type(arrays) is PLACES[place]
+    assert same(collate(arrays.__getitems__(indices)), collate([rows[i] for i in indices]))
+    assert len(arrays) == len(rows)
+
+
+@pytest.mark.parametrize("index", [-1, 40])
+def test_an_example_that_is_not_there_is_refused(examples, index, tmp_path):
+    arrays = stored_examples(in_a_file(datasets.Dataset.from_list(examples), tmp_path))
+
+    with pytest.raises(IndexError, match="from 0 to 39"):
+        arrays[index]
+
+
+def test_a_file_that_became_shorter_is_named(examples, tmp_path):
+    arrays = stored_examples(in_a_file(datasets.Dataset.from_list(examples), tmp_path))
+    (tmp_path / "rows.arrow").write_bytes(b"")
+
+    with pytest.raises(ValueError, match=r"rows\.arrow must stay as it is .* become shorter"):
+        arrays[3]
 
 
 def test_a_column_that_the_collator_does_not_know_is_named(examples):
