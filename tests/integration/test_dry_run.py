@@ -1,10 +1,12 @@
 """`hf-nar train --dry-run` says what training then does, and leaves no trace."""
 
+import gc
 import json
 import os
 import re
 import subprocess
 import sys
+import weakref
 
 import datasets
 import pytest
@@ -81,6 +83,34 @@ def test_it_says_which_checkpoints_there_will_be_and_where_a_run_would_go_on(say
     assert "holds checkpoints of another recipe: training would refuse it" in other
 
 
+@pytest.mark.parametrize("dry_run", [["--dry-run"], []], ids=["dry-run", "training"])
+@pytest.mark.parametrize("every", [3, 0.5])
+def test_a_stream_without_a_number_of_steps_is_refused(tmp_path, capsys, dry_run, every):
+    file = write_recipe(tmp_path, save_steps=every, eval_steps=every)
+    file.write_text(file.read_text("utf-8").replace("max_steps: 6", "num_train_epochs: 1"))
+
+    code = main(["train", str(file), *dry_run, "data.train.streaming=true"])
+
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert code == 2
+    assert error.startswith("hf-nar: error: A streamed corpus is not counted and has no epochs, so")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_stream_is_said_to_be_one(say, tmp_path):
+    said = say("data.train.streaming=true", "data.validation.streaming=true")
+
+    assert "data a stream, not counted an epoch" in said
+    assert "steps 6 " in said
+
+
+def test_a_run_of_no_epochs_has_no_checkpoints_of_a_share_of_it(say, tmp_path):
+    file = tmp_path / "recipe.yaml"
+    file.write_text(file.read_text("utf-8").replace("max_steps: 6", "num_train_epochs: 0"))
+
+    assert "checkpoints 0 of" in say("training.save_steps=0.5", "training.eval_steps=0.5")
+
+
 def test_processes_and_accumulation_share_out_the_batches(say, tmp_path):
     plan = plan_run(
         Recipe.load(tmp_path / "recipe.yaml", ["training.gradient_accumulation_steps=2"])
@@ -132,6 +162,21 @@ def test_the_activations_of_many_rows_are_those_measured(attention, tmp_path):
 
     exact = sum(t.untyped_storage().nbytes() for key, t in kept.items() if key not in own)
     assert estimate == pytest.approx(exact, rel=0.02)
+
+
+@pytest.mark.parametrize("refiners", [{}, {"num_score_layers": 1, "num_energy_layers": 1}])
+def test_what_was_measured_is_given_free(refiners, tmp_path):
+    model = new_model(**refiners)
+    if refiners:
+        model.train_refiners()
+    weights = [weakref.ref(parameter) for parameter in model.parameters()]
+
+    arguments = NARTrainingArguments(output_dir=str(tmp_path), use_cpu=True)
+    measure_activations(model, (9, 7), None, arguments)
+    del model
+    gc.collect()
+
+    assert [weight() for weight in weights if weight() is not None] == []
 
 
 @pytest.mark.filterwarnings("ignore:`gradient_checkpointing` is deprecated:FutureWarning")

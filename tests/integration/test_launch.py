@@ -12,7 +12,8 @@ import pytest
 import yaml
 from accelerate.commands.config.config_args import load_config_from_file
 from accelerate.commands.launch import _validate_launch_command, launch_command_parser
-from accelerate.utils.launch import prepare_multi_gpu_env
+from accelerate.utils import DeepSpeedPlugin
+from accelerate.utils.launch import prepare_deepspeed_cmd_env, prepare_multi_gpu_env
 from tiny_runs import write_recipe
 
 from hf_nar.auto import MODEL_CLASSES
@@ -102,6 +103,24 @@ def test_a_command_for_gpus_is_read_as_what_it_says(item):
         assert environment["FSDP_STATE_DICT_TYPE"] == "FULL_STATE_DICT"
     if args.use_deepspeed:
         assert defaults.deepspeed_config["zero_stage"] == args.zero_stage == 2
+
+
+def test_with_deepspeed_the_recipe_says_how_gradients_are_accumulated_and_clipped(monkeypatch):
+    config = ["--config_file", str(ROOT / "training/accelerate/deepspeed.yaml")]
+    arguments = launch_command_parser().parse_args([*config, "training/train.py"])
+    args, defaults, _ = _validate_launch_command(arguments)
+    args.deepspeed_fields_from_accelerate_config = ",".join(defaults.deepspeed_config)
+    args.main_process_port = int(free_port())
+    _, environment = prepare_deepspeed_cmd_env(args)
+    for name, value in environment.items():
+        if name.startswith("ACCELERATE_"):
+            monkeypatch.setenv(name, value)
+
+    read = DeepSpeedPlugin().deepspeed_config
+
+    assert read["zero_optimization"]["stage"] == 2  # each process has all weights to translate with
+    assert read["gradient_accumulation_steps"] == read["gradient_clipping"] == "auto"
+    assert environment["ACCELERATE_USE_DEEPSPEED"] == "true"
 
 
 @pytest.mark.parametrize("file", CONFIGS, ids=lambda file: file.stem)

@@ -18,7 +18,8 @@ LAUNCH = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"
 def run_two(folder, recipe):
     path = os.pathsep.join(filter(None, [str(ROOT / "src"), os.environ.get("PYTHONPATH")]))
     own = {"PYTHONPATH": path, "HF_HOME": str(folder / "hf"), "OMP_NUM_THREADS": "1"}
-    command = [*LAUNCH, ROOT / "training/train.py", recipe, "data.train.streaming=true"]
+    streamed = ["data.train.streaming=true", "data.validation.streaming=true"]
+    command = [*LAUNCH, ROOT / "training/train.py", recipe, *streamed]
     subprocess.run(
         [sys.executable, *map(str, command)],
         env={**os.environ, **own, "HF_HUB_OFFLINE": "1"},

@@ -254,6 +254,24 @@ def test_a_streamed_corpus_is_trained_on(tmp_path):
     assert entries[-1]["word_loss"] < entries[0]["word_loss"]
 
 
+def test_a_streamed_validation_set_gives_the_scores_of_a_stored_one(finished, tmp_path, caplog):
+    recipe = write_recipe(tmp_path)
+
+    assert main(["train", str(recipe), "data.validation.streaming=true"]) == 0
+
+    scores = [
+        [
+            {name: entry[name] for name in ("step", "eval_loss", "eval_bleu")}
+            for entry in log_of(folder / "run")
+            if "eval_bleu" in entry
+        ]
+        for folder in (tmp_path, finished[0])
+    ]
+    assert scores[0] == scores[1]
+    assert "train: 120 pairs kept" in caplog.text
+    assert "None dropped" not in caplog.text
+
+
 # Other processes
 
 

@@ -55,16 +55,20 @@ def tokenizer(
         float, typer.Option(help="Share of the characters that get a piece, up to 1.")
     ] = 1.0,
     max_sentences: Annotated[
-        int, typer.Option(help="Sentences kept in memory; of more, a random sample is used.")
-    ] = 5_000_000,
+        int | None,
+        typer.Option(
+            help="Sentences kept in memory; of more, a random sample is used. [default: 500000]"
+        ),
+    ] = None,
     seed: Annotated[int, typer.Option(help="Seed of that sample.")] = 0,
 ) -> None:
     """Train a joint SentencePiece vocabulary and save it as a fast tokenizer.
 
     The corpus is given by --source-file and --target-file, by --json-file, or by --dataset.
     """
-    from hf_nar.data.corpus import CorpusConfig, load_corpus
-    from hf_nar.data.tokenizer import train_tokenizer  # late: `hf-nar --help` must not load torch
+    # Late: `hf-nar --help` must not load torch.
+    from hf_nar.data.corpus import CorpusConfig, all_sentences, load_corpus
+    from hf_nar.data.tokenizer import MAX_SENTENCES, train_tokenizer
 
     options: dict[str, Any] = {
         "source_file": source_file,
@@ -80,12 +84,12 @@ def tokenizer(
     }
     corpus = load_corpus(CorpusConfig.from_dict(options))
     trained = train_tokenizer(
-        (row[side] for row in corpus.pairs for side in ("source", "target")),
+        all_sentences(corpus.pairs),
         output,
         vocab_size=vocab_size,
         model_type=model_type.value,
         character_coverage=character_coverage,
-        max_sentences=max_sentences,
+        max_sentences=MAX_SENTENCES if max_sentences is None else max_sentences,
         seed=seed,
     )
     if corpus.empty_dropped:

@@ -36,6 +36,7 @@ __all__ = [
     "Corpus",
     "CorpusConfig",
     "TokenizedCorpus",
+    "all_sentences",
     "load_corpus",
     "token_lengths",
     "tokenize_corpus",
@@ -108,6 +109,21 @@ def load_corpus(config: CorpusConfig) -> Corpus:
         writer_batch_size=_STORED_PAIRS,
     )
     return Corpus(MappedRows(pairs).dataset, empty_dropped)
+
+
+def all_sentences(pairs: Dataset | PairStream) -> Iterator[str]:
+    """Yield the sentences of all pairs, source and target in turn: what a tokenizer learns from.
+
+    Args:
+        pairs: Rows with the text columns `source` and `target`.
+    """
+    sides = ["source", "target"]
+    if not isinstance(pairs, Dataset):
+        yield from (pair[side] for pair in pairs for side in sides)
+        return
+    for batch in MappedRows(pairs).batches(sides, _STORED_ROWS):
+        for pair in zip(*(batch[side] for side in sides), strict=True):
+            yield from pair
 
 
 def tokenize_corpus(

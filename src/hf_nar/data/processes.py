@@ -1,9 +1,12 @@
-"""Whether a run has as many processes as it was started for."""
+"""The processes of a run: whether all are there, and who does first what is done once."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+from accelerate import PartialState
 
 # What launchers tell each of several processes: torchrun's, and those of MPI.
 _SIZES = ("WORLD_SIZE", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE")
@@ -37,3 +40,16 @@ def check_processes(num_processes: int, environment: Mapping[str, str] = os.envi
             "launch` starts one, whatever `--num_processes` says. Use `--config_file "
             "training/accelerate/cpu_two.yaml`; if one is right, unset MASTER_ADDR."
         )
+
+
+@contextmanager
+def first_of_each_node() -> Iterator[None]:
+    """Let the main process go first, then one of each other node, then the rest.
+
+    What is written once, such as a cache of tokens, is then written by one process of each disk,
+    whether nodes share one or not, and read by the others.
+    """
+    state = PartialState()
+    # Each process comes to two barriers: two of the three groups go before or after it.
+    with state.main_process_first(), state.local_main_process_first():
+        yield

@@ -33,6 +33,7 @@ ModelType = Literal["unigram", "bpe"]
 
 MASK_TOKEN = "<mask>"
 NUM_SPECIAL_TOKENS = 5  # padding, start, end, unknown, mask
+MAX_SENTENCES = 500_000  # SentencePiece takes some 22 bytes of memory for each character
 SENTENCEPIECE_FILE = "sentencepiece.model"
 
 _NUM_THREADS = 4  # a constant: the pieces depend on it, through the order of float sums
@@ -45,7 +46,7 @@ def train_tokenizer(
     vocab_size: int = 8000,
     model_type: ModelType = "unigram",
     character_coverage: float = 1.0,
-    max_sentences: int = 5_000_000,
+    max_sentences: int = MAX_SENTENCES,
     seed: int = 0,
 ) -> PreTrainedTokenizerFast:
     """Train a joint vocabulary and save it as a fast tokenizer.
@@ -60,7 +61,8 @@ def train_tokenizer(
         model_type: Algorithm that finds the pieces.
         character_coverage: Share of the characters that get a piece, over 0 and up to 1. The
             rarest ones become `<unk>`; 0.9995 suits Chinese and Japanese.
-        max_sentences: Sentences kept in memory; of more, a random sample is used.
+        max_sentences: Sentences used; of more, a random sample, in which each corpus and each side
+            has its share. All are read for it.
         seed: Seed of that sample.
 
     Returns:

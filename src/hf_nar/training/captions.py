@@ -18,6 +18,7 @@ from transformers.models.vit.image_processing_pil_vit import ViTImageProcessorPi
 
 from hf_nar.captioner import Captioner
 from hf_nar.data.image_corpus import CaptionExamples, ImageCorpus, load_image_corpus
+from hf_nar.data.processes import first_of_each_node
 from hf_nar.evaluation.captions import caption_scores
 from hf_nar.images import ImageReader, load_image_processor
 from hf_nar.remote_code.losses_nar import IGNORED_LABEL
@@ -139,7 +140,7 @@ def caption_trainer(
         ValueError: If a corpus or the image processor is not usable, or does not fit the model.
     """
     reader = ImageReader(build_image_processor(recipe))
-    with PartialState().main_process_first():
+    with first_of_each_node():
         train, _ = _examples(recipe, tokenizer, "train")
         validation, images = _examples(recipe, tokenizer, "validation")
     network: Any = model

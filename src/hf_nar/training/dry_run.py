@@ -19,12 +19,14 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast, set_seed
 
 from hf_nar.data.batching import TokenBatchSampler
 from hf_nar.data.corpus import load_corpus, token_lengths, tokenize_corpus
+from hf_nar.data.validation_set import load_validation_set
 from hf_nar.remote_code.modeling_lanmt import LaNMTForConditionalGeneration
 from hf_nar.training.config import NARTrainingArguments
 from hf_nar.training.memory import ActivationMemory, measure_activations
 from hf_nar.training.models import build_model
 from hf_nar.training.recipe import Recipe
-from hf_nar.training.run import prepare_tokenizer, training_arguments
+from hf_nar.training.run import training_arguments
+from hf_nar.training.run_tokenizer import prepare_tokenizer
 
 SAMPLE = 200_000  # pairs that are tokenized of a larger corpus
 _BYTES = 4  # of a weight in training: float32, with `bf16` too
@@ -143,7 +145,7 @@ def _plan_pairs(
     tokenizer: PreTrainedTokenizerFast,
 ) -> DataPlan:
     pairs = load_corpus(recipe.data.corpus("train")).pairs
-    load_corpus(recipe.data.corpus("validation"))
+    load_validation_set(recipe.data.corpus("validation"))
     total: int | None = None
     if isinstance(pairs, Dataset):
         total = len(pairs)

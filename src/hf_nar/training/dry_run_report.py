@@ -76,7 +76,7 @@ def checkpoints_of(run: RunPlan) -> tuple[int, int | None]:
     strategy = arguments.to_dict()["save_strategy"]  # type: ignore[no-untyped-call]  # has no types
     if strategy == "steps":
         every = arguments.save_steps
-        every = math.ceil(every * run.steps) if every < 1 else int(every)
+        every = max(1, math.ceil(every * run.steps)) if every < 1 else int(every)
         written = math.ceil(run.steps / every)  # the last step is saved, too
     elif strategy == "epoch":
         written = math.ceil(run.steps / max(run.steps_per_epoch or run.steps, 1))

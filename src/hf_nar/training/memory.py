@@ -82,7 +82,7 @@ def _kept(model: nn.Module, batch: dict[str, Tensor], is_half: bool) -> int:
         storage = tensor.untyped_storage()
         if storage.data_ptr() not in own:
             storages[storage.data_ptr()] = storage  # held, so that its address is not used again
-        return tensor
+        return tensor.detach()  # the tensor itself would hold its graph, and the graph the tensor
 
     precision = torch.autocast("cpu", torch.bfloat16) if is_half else nullcontext()
     with precision, torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):

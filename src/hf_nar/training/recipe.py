@@ -13,6 +13,7 @@ import yaml
 
 from hf_nar.data.corpus_config import CorpusConfig
 from hf_nar.data.image_config import ImageCorpusConfig
+from hf_nar.data.tokenizer import MAX_SENTENCES
 
 SOURCES = ("text", "image")
 _TYPES = {"str": str, "int": int, "bool": bool}
@@ -80,11 +81,14 @@ class TokenizerRecipe:
         name: Folder or Hub id; empty trains one.
         vocab_size: Subwords of a trained one, special tokens included.
         model_type: "unigram" or "bpe".
+        max_sentences: Sentences that it is trained on, of both sides together; of more, a random
+            sample, the same in each run.
     """
 
     name: str = ""
     vocab_size: int = 32000
     model_type: Literal["unigram", "bpe"] = "unigram"
+    max_sentences: int = MAX_SENTENCES
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from transformers import TrainerState
 
 from hf_nar.training.checkpoint import STATE_FILE, checkpoint_folders, saved_checkpoints
 from hf_nar.training.manifest import damage, processes_of
+from hf_nar.training.whole_folders import put_back
 
 logger = logging.getLogger(__name__)
 
@@ -29,6 +30,7 @@ def usable_checkpoints(output: Path) -> list[Path]:
         ValueError: If nodes have no checkpoint in common, but some have one.
     """
     if PartialState().is_local_main_process:
+        put_back(output)
         set_damaged_aside(output)
     PartialState().wait_for_everyone()
     folders = {folder.name: folder for folder in saved_checkpoints(output)}

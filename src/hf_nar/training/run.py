@@ -6,7 +6,7 @@ import dataclasses
 import json
 import logging
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -22,8 +22,8 @@ from transformers import (
 
 from hf_nar.auto import load_model, load_tokenizer
 from hf_nar.data.corpus import Corpus, TokenizedCorpus, load_corpus, tokenize_corpus
-from hf_nar.data.processes import check_processes
-from hf_nar.data.tokenizer import train_tokenizer
+from hf_nar.data.processes import check_processes, first_of_each_node
+from hf_nar.data.validation_set import load_validation_set
 from hf_nar.parallel import takes_images
 from hf_nar.remote_code.modeling_lanmt import LaNMTForConditionalGeneration
 from hf_nar.training.callbacks import LOG_FILE
@@ -39,6 +39,7 @@ from hf_nar.training.interruption import StopOnRequest, StopRequest
 from hf_nar.training.models import FAMILIES, build_model, load_vision_weights
 from hf_nar.training.recipe import Recipe, check_keys, check_types
 from hf_nar.training.resume import usable_checkpoints, warn_of_other_processes
+from hf_nar.training.run_tokenizer import prepare_tokenizer
 from hf_nar.training.sharding import whole_copy
 from hf_nar.training.trainer import NARTrainer
 from hf_nar.training.warm_start import check_refined_model, starting_weights, with_refiners
@@ -137,6 +138,11 @@ def training_arguments(recipe: Recipe) -> NARTrainingArguments:
             f"whole epochs leave it out and set `training.num_train_epochs`."
         )
     arguments = NARTrainingArguments(recipe.output, **{**defaults, **recipe.training})
+    if recipe.data.train.get("streaming") and arguments.max_steps < 1:
+        raise ValueError(
+            "A streamed corpus is not counted and has no epochs, so `training.max_steps` must be "
+            "set, but it is not. Set it, or leave out `data.train.streaming`."
+        )
     check_processes(PartialState().num_processes)
     check_trackers(arguments.report_to or ())
     if recipe.family in FAMILIES:
@@ -148,34 +154,6 @@ def training_arguments(recipe: Recipe) -> NARTrainingArguments:
             f"training/train.py`, or set CUDA_VISIBLE_DEVICES=0."
         )
     return arguments
-
-
-def prepare_tokenizer(recipe: Recipe, output: Path) -> PreTrainedTokenizerFast:
-    """Load the recipe's tokenizer, or train it once and keep it in the output folder."""
-    name = recipe.tokenizer.name
-    if not name:
-        folder = output / "tokenizer"
-        name = str(folder)
-        with PartialState().main_process_first():
-            if not folder.is_dir():
-                sentences = _training_sentences(recipe)
-                with written_whole(folder) as unfinished:
-                    train_tokenizer(
-                        sentences,
-                        unfinished,
-                        vocab_size=recipe.tokenizer.vocab_size,
-                        model_type=recipe.tokenizer.model_type,
-                    )
-    return cast("PreTrainedTokenizerFast", load_tokenizer(name, None))
-
-
-def _training_sentences(recipe: Recipe) -> Iterator[str]:
-    if recipe.data.source == "image":
-        from hf_nar.data.image_corpus import load_image_corpus  # late: needs Pillow
-
-        return load_image_corpus(recipe.data.image_corpus("train")).all_captions()
-    pairs = load_corpus(recipe.data.corpus("train")).pairs
-    return (text for pair in pairs for text in (pair["source"], pair["target"]))
 
 
 def _caption_trainer(
@@ -195,7 +173,7 @@ def _text_trainer(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerFast,
 ) -> NARTrainer:
-    with PartialState().main_process_first():
+    with first_of_each_node():
         train_data, _ = _tokenized(recipe, tokenizer, "train")
         validation_data, validation = _tokenized(recipe, tokenizer, "validation")
     limit = getattr(model.config, "max_position_embeddings", recipe.data.max_source_tokens)
@@ -214,11 +192,12 @@ def _text_trainer(
 def _tokenized(
     recipe: Recipe, tokenizer: PreTrainedTokenizerFast, part: str
 ) -> tuple[TokenizedCorpus, Corpus]:
-    corpus = load_corpus(recipe.data.corpus(part))
+    load = load_corpus if part == "train" else load_validation_set
+    corpus = load(recipe.data.corpus(part))
     data = tokenize_corpus(
         corpus.pairs, tokenizer, recipe.data.max_source_tokens, recipe.data.max_target_tokens
     )
-    if PartialState().is_main_process and data.kept is not None:  # a stream is not counted
+    if PartialState().is_main_process and corpus.empty_dropped is not None:  # else a stream
         logger.warning(
             "%s: %s pairs kept, %s dropped for an empty side, %s for their length.",
             part,
@@ -273,6 +252,7 @@ def _train_to_the_end(trainer: NARTrainer, model: PreTrainedModel, checkpoints: 
         best = last.parent / Path(state.best_model_checkpoint).name
         chosen = best if best in checkpoints else last
         if best not in checkpoints:
+            state.best_global_step = None  # of which nothing is left
             logger.warning("The best checkpoint, %s, is not there: taking the last one.", best.name)
     _load_weights(model, average_weights([chosen]))
 

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from accelerate.utils import gather_object
 from torch import nn
 from transformers import Seq2SeqTrainer
 from transformers.trainer_utils import TrainOutput, rotate_checkpoints
 
 from hf_nar.training.checkpoint import STATE_FILE
-from hf_nar.training.manifest import write_manifest
+from hf_nar.training.manifest import damage, write_manifest
 from hf_nar.training.whole_folders import UNFINISHED, put_in_place, remove_unfinished
+
+logger = logging.getLogger(__name__)
 
 # How the writers of torch, and of safetensors and tokenizers, say that the disk took no more. Only
 # Python's own raise an OSError.
@@ -71,6 +75,22 @@ class WholeCheckpoints(Seq2SeqTrainer):
             return super()._finalize_training(*args, **kwargs)  # type: ignore[no-untyped-call]
         finally:
             self.args.save_total_limit = limit
+
+    def _load_best_model(self) -> None:
+        """Load the best checkpoint; where a node cannot, all processes keep the last weights."""
+        best = Path(self.state.best_model_checkpoint or "")
+        problem = damage(best) if self.args.local_process_index == 0 else None
+        problems = [found for found in gather_object([problem]) if found is not None]
+        if not problems:
+            super()._load_best_model()
+            return
+        self.state.best_global_step = None  # of which nothing is left
+        if self.is_world_process_zero():
+            logger.warning(
+                "The best checkpoint, %s, is damaged or not there (%s): taking the last weights.",
+                best.name,
+                problems[0],
+            )
 
     def _get_output_dir(self, trial: Any) -> str:
         folder: str = super()._get_output_dir(trial)

@@ -9,7 +9,7 @@ import pyarrow
 import pytest
 from datasets import Dataset, Features, Value, concatenate_datasets
 
-from hf_nar.data.corpus import token_lengths
+from hf_nar.data.corpus import CorpusConfig, all_sentences, load_corpus, token_lengths
 from hf_nar.data.mapped_rows import MappedRows
 from hf_nar.data.stored_examples import stored_examples
 
@@ -115,3 +115,14 @@ def test_another_process_maps_the_files_itself(tmp_path):
     there = pickle.loads(pickle.dumps(examples))
 
     assert there[299]["labels"].tolist() == [299] * 3
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+def test_all_sentences_are_source_and_target_in_turn(streaming, tmp_path):
+    files = tmp_path / "source", tmp_path / "target"
+    for file, text in zip(files, ("eins\nzwei\n", "one\ntwo\n"), strict=True):
+        file.write_text(text)
+
+    pairs = load_corpus(CorpusConfig(*files, streaming=streaming)).pairs
+
+    assert list(all_sentences(pairs)) == ["eins", "one", "zwei", "two"]

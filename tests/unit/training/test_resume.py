@@ -56,6 +56,14 @@ def test_whole_checkpoints_are_left_alone(tmp_path, caplog):
     assert caplog.records == []
 
 
+def test_a_checkpoint_that_was_being_replaced_at_a_kill_is_found(tmp_path):
+    folder = write_checkpoint(tmp_path, 2)
+    (tmp_path / "_unfinished").mkdir()
+    folder.rename(tmp_path / "_unfinished/replaced-checkpoint-2")
+
+    assert usable_checkpoints(tmp_path) == [folder]
+
+
 def test_older_ones_than_the_last_whole_one_are_not_read(tmp_path):
     folders = [write_checkpoint(tmp_path, step) for step in (1, 2)]
     harm(folders[0])

@@ -121,3 +121,23 @@ def test_means_are_weighted_and_start_again():
 
     assert means.take(lambda values: values) == {"loss": 2.0}
     assert means.take(lambda values: values) == {}
+
+
+def test_means_leave_out_what_a_bad_step_has_added():
+    means = WeightedMeans()
+    for value, is_bad in ((1.0, False), (float("nan"), True), (4.0, False)):
+        means.add({"loss": torch.tensor(value)}, torch.tensor(2.0))
+        means.keep_unless(torch.tensor(is_bad))
+    means.add({"loss": torch.tensor(4.0)}, torch.tensor(2.0))
+
+    assert means.take(lambda values: values) == {"loss": 3.0}
+
+
+def test_there_are_no_means_of_nothing_but_bad_steps():
+    means = WeightedMeans()
+    means.add({"loss": torch.tensor(float("nan"))}, torch.tensor(2.0))
+    means.keep_unless(torch.tensor(True))
+
+    assert means.take(lambda values: values) == {}
+    means.add({"loss": torch.tensor(5.0)}, torch.tensor(2.0))
+    assert means.take(lambda values: values) == {"loss": 5.0}

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from tiny_trainers import tiny_trainer
+from transformers import TrainerCallback
 
 from hf_nar.training.checkpoint import saved_checkpoints
 from hf_nar.training.manifest import damage, processes_of
@@ -66,6 +68,56 @@ def test_the_best_checkpoint_has_its_final_name_and_is_never_removed(make_traine
     state = json.loads((tmp_path / "checkpoint-6/trainer_state.json").read_text())
     assert state["best_model_checkpoint"] == str(tmp_path / "checkpoint-2")
     assert trainer.state.best_model_checkpoint == str(tmp_path / "checkpoint-2")
+
+
+BEST_IS_FIRST = {"metric_for_best_model": "loss", "greater_is_better": True, "learning_rate": 0.01}
+
+
+def has_weights_of(model, folder):
+    saved = load_file(folder / "model.safetensors")
+    return all(model.state_dict()[name].equal(value) for name, value in saved.items())
+
+
+def test_with_a_limit_of_one_the_best_and_the_last_are_kept(make_trainer, tiny_model, tmp_path):
+    trainer = make_trainer(**BEST_IS_FIRST, save_total_limit=1, load_best_model_at_end=True)
+
+    trainer.train()
+
+    assert names(tmp_path) == ["checkpoint-2", "checkpoint-6"]
+    assert has_weights_of(tiny_model, tmp_path / "checkpoint-2")
+    assert not has_weights_of(tiny_model, tmp_path / "checkpoint-6")
+    assert trainer.args.save_total_limit == 1
+
+
+class Harm(TrainerCallback):
+    """Cut or remove the weights of the first checkpoint when the last one is written."""
+
+    def __init__(self, is_cut):
+        self.is_cut = is_cut
+
+    def on_save(self, args, state, control, **_):
+        if state.global_step == 6:
+            folder = Path(args.output_dir) / "checkpoint-2"
+            if self.is_cut:
+                (folder / "model.safetensors").write_bytes(b"")
+            else:
+                shutil.rmtree(folder)
+
+
+@pytest.mark.parametrize("is_cut", [True, False])
+def test_where_the_best_is_damaged_at_the_end_the_last_weights_stay_and_that_is_said(
+    make_trainer, tiny_model, tmp_path, caplog, is_cut
+):
+    trainer = make_trainer(**BEST_IS_FIRST, load_best_model_at_end=True)
+    trainer.add_callback(Harm(is_cut))
+
+    trainer.train()
+
+    assert has_weights_of(tiny_model, tmp_path / "checkpoint-6")
+    assert trainer.state.best_global_step is None
+    (said,) = [i.message for i in caplog.records if "best checkpoint" in i.message]
+    assert said.startswith("The best checkpoint, checkpoint-2, is damaged or not there (model.")
+    assert said.endswith(": taking the last weights.")
 
 
 def test_a_checkpoint_that_is_itself_the_best_says_so(make_trainer, tmp_path):
