@@ -84,12 +84,12 @@ def climb_likelihood(
             "Likelihood steps take gradients, which `torch.inference_mode` forbids. Use "
             "`torch.no_grad`, or `likelihood_steps=0`."
         )
-    target_mask = real_positions(lengths)
     for _ in range(steps):
         with torch.enable_grad():
             variable = latent.detach().requires_grad_()
             entered = variable.view_as(variable)  # no leaf, which torch's FLOP counter refuses
-            doubt = doubt_sum(network.decode(entered, lengths, source), target_mask)
+            logits = network.decode(entered, lengths, source)
+            doubt = doubt_sum(logits, real_positions(lengths, logits.shape[1]))
             (gradient,) = torch.autograd.grad(doubt, variable)  # rows do not depend on each other
         latent = latent.detach() - LIKELIHOOD_STEP_SIZE * gradient
     return latent

@@ -26,7 +26,7 @@ def word_loss_sum(logits: Tensor, labels: Tensor, label_smoothing: float) -> Ten
     )
 
 
-def budgeted_kl_sum(kl: Tensor, source_mask: Tensor, kl_budget: float) -> Tensor:
+def budgeted_kl_sum(kl: Tensor, source_mask: Tensor, kl_budget: float | Tensor) -> Tensor:
     """Return the summed KL term with a floor for each position (Shu et al. 2020, section 3.2).
 
     A position below the budget counts as the budget and has no gradient.

@@ -57,13 +57,15 @@ def refiner_losses(
         labels: Target ids, -100 on padding, `[batch, target_len]`.
     """
     names, config = network.trained_refiners, network.config
-    is_training = any(network.refiners[name].training for name in names)
+    is_training = network.is_learning
     target_mask = labels != IGNORED_LABEL
     with torch.no_grad():
         if is_training:
-            is_word = ~torch.isin(input_ids, network.special_ids(input_ids.device))
+            is_word = ~network.is_special(input_ids)
             input_ids = replace_words(input_ids, is_word, config.refiner_source_noise)
-        source = network.encode(input_ids, attention_mask, target_mask.sum(-1))
+        source = network.encode(
+            input_ids, attention_mask, target_mask.sum(-1), target_len=target_mask.shape[1]
+        )
         noise = config.refiner_noise if is_training else 0.0
         lesson = make_lesson(network, source, target_mask, config.refiner_iterations, noise)
     terms: dict[str, Tensor] = {}

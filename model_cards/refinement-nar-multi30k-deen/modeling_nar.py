@@ -10,14 +10,11 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers import initialization as init
-from transformers.masking_utils import create_bidirectional_mask
 
-from .layers_nar import sinusoidal_positions
+from .layers_nar import MATRIX_ATTENTION, hide_padding, sinusoidal_positions
 from .length_predictor import LengthPredictor, LengthTransform
 from .losses_nar import IGNORED_LABEL
 from .output_nar import ForwardRecord
-
-RECORDED_ATTENTION = ("eager", "sdpa")  # their masks are known to plain matrix products, too
 
 
 @dataclass(frozen=True)
@@ -34,6 +31,8 @@ class EncodedSource:
         target_lengths: Lengths to use instead of predicted ones, in tokens, `[batch]`.
         extra_length: Tokens added to each predicted length.
         memories: Keys and values for other parts, by the part's name, made when it first reads.
+        target_len: Width of all targets where it is known beforehand; else the host waits for the
+            device to know the longest.
     """
 
     embeddings: Tensor
@@ -45,6 +44,7 @@ class EncodedSource:
     target_lengths: Tensor | None = None
     extra_length: int = 0
     memories: dict[str, Any] = field(default_factory=dict)
+    target_len: int | None = None
 
     @property
     def lengths(self) -> Tensor:
@@ -70,6 +70,11 @@ class NARPreTrainedModel(PreTrainedModel):
 
     source_embeddings: nn.Embedding
     length_predictor: LengthPredictor
+
+    @property
+    def is_learning(self) -> bool:
+        """Whether the model is in training mode."""
+        return self.training
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
@@ -124,17 +129,44 @@ class NARPreTrainedModel(PreTrainedModel):
 
     def _attention_mask(self, hidden: Tensor, mask: Tensor) -> Any:
         """Return `mask` `[batch, length]` as the attention implementation wants it."""
-        return create_bidirectional_mask(self.config, hidden, mask)
+        return hide_padding(self.config, hidden, mask, may_look=not self.is_learning)
 
     def _cross_mask(self, queries: Tensor, mask: Tensor, memory: Tensor) -> Any:
         """Return `mask` of `memory` as the attention of `queries` to it wants it."""
-        return create_bidirectional_mask(self.config, queries, mask, memory)
+        return hide_padding(self.config, queries, mask, memory, may_look=not self.is_learning)
 
-    def special_ids(self, device: torch.device) -> Tensor:
-        """Return the ids of tokens that are no words."""
+    def _source_mask(self, queries: Tensor, source: EncodedSource) -> Any:
+        """Return the source's mask as the attention of `queries` to it wants it."""
+        if self.config._attn_implementation not in MATRIX_ATTENTION:
+            return self._cross_mask(queries, source.mask, source.states)
+        if source.attention_mask is None:  # it was looked at once, and hides nothing
+            return None
+        return hide_padding(self.config, queries, source.mask, may_look=False)
+
+    @property
+    def special_ids(self) -> list[int]:
+        """Ids of tokens that are no words, in order."""
         names = ("pad", "bos", "eos", "unk", "mask")
-        ids = (getattr(self.config, f"{name}_token_id") for name in names)
-        return torch.tensor([i for i in ids if i is not None], device=device)
+        ids = {getattr(self.config, f"{name}_token_id") for name in names}
+        return sorted(ids - {None})
+
+    def is_special(self, tokens: Tensor) -> Tensor:
+        """Return True on tokens that are no words, in the shape of `tokens`.
+
+        One id after the other: to bring a list of them to a device is to wait for it.
+        """
+        found = torch.zeros_like(tokens, dtype=torch.bool)
+        for i in self.special_ids:
+            found |= tokens == i
+        return found
+
+    def word_ids(self, device: torch.device) -> Tensor:
+        """Return the ids of all words, in order, `[words]`."""
+        special = [i for i in self.special_ids if i < self.config.vocab_size]
+        words = torch.arange(self.config.vocab_size - len(special), device=device)
+        for i in special:  # from the lowest: what stands at it or above makes room
+            words += words >= i
+        return words
 
     def _read_source(
         self, input_ids: Tensor, attention_mask: Tensor | None
@@ -150,7 +182,7 @@ class NARPreTrainedModel(PreTrainedModel):
         self._check_source(input_ids, attention_mask)
         is_pad = input_ids == self.config.pad_token_id
         mask = ~is_pad if attention_mask is None else attention_mask.bool()
-        is_empty = ~(mask & ~torch.isin(input_ids, self.special_ids(mask.device))).any(-1)
+        is_empty = ~(mask & ~self.is_special(input_ids)).any(-1)
         return self._keep_one_position(mask), is_empty
 
     def _read_vectors(
@@ -257,9 +289,9 @@ class NARPreTrainedModel(PreTrainedModel):
             )
         )
         implementation = config._attn_implementation
-        if weights and implementation not in RECORDED_ATTENTION:
+        if weights and implementation not in MATRIX_ATTENTION:
             raise ValueError(
-                f"`output_attentions` needs attention by {' or '.join(RECORDED_ATTENTION)}, but "
+                f"`output_attentions` needs attention by {' or '.join(MATRIX_ATTENTION)}, but "
                 f"the model was loaded with {implementation!r}. Load it with "
                 f"attn_implementation='eager'."
             )
@@ -364,8 +396,10 @@ class NARPreTrainedModel(PreTrainedModel):
         has them.
         """
         lowest = torch.finfo(logits.dtype).min
-        logits[..., self.special_ids(logits.device)] = lowest
-        rows = torch.arange(len(lengths), device=logits.device)
-        logits[rows, lengths - 1] = lowest
-        logits[rows, lengths - 1, self.config.eos_token_id] = 0.0
+        for i in self.special_ids:
+            logits[..., i].fill_(lowest)
+        last = torch.arange(len(lengths), device=logits.device), lengths - 1
+        # Numbers made on the device, as to assign those of the host is to wait for it.
+        logits.index_put_(last, logits.new_full((), lowest))
+        logits[..., self.config.eos_token_id].index_put_(last, logits.new_zeros(()))
         return logits

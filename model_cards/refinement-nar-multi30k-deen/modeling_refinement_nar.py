@@ -290,7 +290,7 @@ class RefinementNARForConditionalGeneration(NARGenerationMixin, NARPreTrainedMod
         index = self._decoder_of(number)
         hidden = self._add_positions(hidden)
         mask = self._attention_mask(hidden, target_mask)
-        memory_mask = self._cross_mask(hidden, source.mask, source.states)
+        memory_mask = self._source_mask(hidden, source)
         memory = source.memory[index]
         states: Tensor = self.decoders[index](hidden, mask, memory, memory_mask, record)
         return states
@@ -309,7 +309,7 @@ class RefinementNARForConditionalGeneration(NARGenerationMixin, NARPreTrainedMod
         labels: Tensor | None = None,
         inputs_embeds: Tensor | None = None,
         pixel_values: Tensor | None = None,
-        corruption_scale: float = 1.0,
+        corruption_scale: float | Tensor = 1.0,
         return_dict: bool | None = None,
         *,
         decoder_input_ids: Tensor | None = None,
@@ -326,7 +326,8 @@ class RefinementNARForConditionalGeneration(NARGenerationMixin, NARPreTrainedMod
             inputs_embeds: See `encode`.
             pixel_values: See `encode`.
             corruption_scale: Factor of the config's `corruption_rates` and `denoising_share`, which
-                a training loop may lower, from 0 to 1.
+                a training loop may lower, from 0 to 1. What is compiled is compiled again for
+                another number, but not for another scalar tensor.
             return_dict: False returns a tuple.
             decoder_input_ids: A draft with its end token, not shifted, `[batch, target_len]`, that
                 the second pass reads; without labels the logits are of that pass. Nothing is
@@ -348,7 +349,7 @@ class RefinementNARForConditionalGeneration(NARGenerationMixin, NARPreTrainedMod
                 source is given in a wrong form, the draft does not have the labels' length, or
                 the model reads no draft.
         """
-        if not 0 <= corruption_scale <= 1:
+        if not isinstance(corruption_scale, Tensor) and not 0 <= corruption_scale <= 1:
             raise ValueError(f"`corruption_scale` must be in [0, 1], got {corruption_scale}.")
         record = self._record(output_hidden_states, output_attentions)
         draft = self._read_draft(decoder_input_ids, decoder_attention_mask, labels)
@@ -400,7 +401,7 @@ class RefinementNARForConditionalGeneration(NARGenerationMixin, NARPreTrainedMod
         output: RefinementNAROutput,
         source: EncodedSource,
         labels: Tensor,
-        scale: float,
+        scale: float | Tensor,
         draft: tuple[Tensor, Tensor] | None,
         record: ForwardRecord | None,
     ) -> None:
@@ -438,7 +439,12 @@ class RefinementNARForConditionalGeneration(NARGenerationMixin, NARPreTrainedMod
 
     @torch.no_grad()
     def _seen_draft(
-        self, number: int, logits: Tensor, reference: Tensor, target_mask: Tensor, scale: float
+        self,
+        number: int,
+        logits: Tensor,
+        reference: Tensor,
+        target_mask: Tensor,
+        scale: float | Tensor,
     ) -> Tensor:
         """Return the tokens that are read after pass `number` in training, `[batch, target_len]`.
 
@@ -447,16 +453,16 @@ class RefinementNARForConditionalGeneration(NARGenerationMixin, NARPreTrainedMod
         """
         config = self.config
         if self.training and config.sample_drafts:
-            flat = logits.flatten(0, 1).float().softmax(-1)
-            draft = flat.multinomial(1).view(reference.shape)
+            chances = logits.float().softmax(-1)
+            # What `multinomial` does, without looking whether these are chances.
+            draft = (chances / torch.empty_like(chances).exponential_()).argmax(-1)
         else:
             draft = logits.argmax(-1)
         if self.training and config.denoising_share:
             rates = config.corruption_rates
             rate = scale * rates[min(number, len(rates) - 1)]
-            vocabulary = torch.arange(config.vocab_size, device=draft.device)
-            vocabulary = vocabulary[~torch.isin(vocabulary, self.special_ids(draft.device))]
-            noisy = corrupt(reference, target_mask, rate, config.corruption_weights, vocabulary)
+            words = self.word_ids(draft.device)
+            noisy = corrupt(reference, target_mask, rate, config.corruption_weights, words)
             coin = torch.rand(len(draft), 1, device=draft.device) < scale * config.denoising_share
             draft = torch.where(coin, noisy, draft)
         is_word = target_mask & (reference != config.eos_token_id)

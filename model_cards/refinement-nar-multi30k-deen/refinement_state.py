@@ -180,9 +180,14 @@ def check_limits(strategy: RefinementStrategy, zero_means: str) -> None:
         raise ValueError(f"`max_length` must be at least 1, the end token; got {max_length}.")
 
 
-def real_positions(lengths: Tensor) -> Tensor:
-    """Return True on the first `lengths[i]` positions of row i, `[batch, lengths.max()]`."""
-    width = int(lengths.max())
+def real_positions(lengths: Tensor, width: int | None = None) -> Tensor:
+    """Return True on the first `lengths[i]` positions of row i, `[batch, width]`.
+
+    Args:
+        lengths: `[batch]`.
+        width: None for the longest, for which the host waits for the device.
+    """
+    width = int(lengths.max()) if width is None else width
     return torch.arange(width, device=lengths.device) < lengths[:, None]
 
 

@@ -10,6 +10,7 @@ import yaml
 from tiny_networks import batch_of, labels_of, new_model, refiner_model
 from tiny_refinement import new_refinement_model
 from tiny_runs import tiny_recipe, write_recipe
+from torch._dynamo.utils import counters
 
 from hf_nar.cli.main import main
 
@@ -112,16 +113,24 @@ def test_checkpointing_and_bfloat16_train_nearly_as_without(family, tmp_path, ca
 
 
 @pytest.mark.slow
-def test_a_compiled_network_trains_as_a_plain_one_does(tmp_path, capsys):
+@pytest.mark.parametrize(
+    ("family", "falling"), [("lanmt", "kl_budget_hold"), ("refinement_nar", "corruption_hold")]
+)
+def test_a_compiled_network_trains_as_a_plain_one_does(family, falling, tmp_path, capsys):
+    torch._dynamo.reset()
+    counters.clear()
     for name in ("plain", "compiled"):
         (tmp_path / name).mkdir()
-    options = {"max_steps": 3, "eval_steps": 3, "save_steps": 3, "tokens_per_batch": 200}
-    still = ["model.dropout=0.0", "model.posterior_noise=0.0"]
-    plain = write_family(tmp_path / "plain", "lanmt", **options)
-    compiled = write_family(tmp_path / "compiled", "lanmt", **options, torch_compile=True)
+    options = {"max_steps": 6, "eval_steps": 6, "save_steps": 6, "tokens_per_batch": 200}
+    options |= {falling: 0.0}  # the network is given another number in each step
+    plain = write_family(tmp_path / "plain", family, **options)
+    # Finds the graphs that any backend is given, but makes no code of them, which takes minutes.
+    compiled = write_family(tmp_path / "compiled", family, **options, torch_compile_backend="eager")
 
-    assert main(["train", plain, *still]) == 0, capsys.readouterr().err
-    assert main(["train", compiled, *still]) == 0, capsys.readouterr().err
+    for recipe in (plain, compiled):
+        assert main(["train", recipe, "model.dropout=0.0"]) == 0, capsys.readouterr().err
 
-    # The latents are drawn by another generator.
-    assert losses_of(tmp_path / "compiled") == pytest.approx(losses_of(tmp_path / "plain"), rel=0.1)
+    assert losses_of(tmp_path / "compiled") == pytest.approx(losses_of(tmp_path / "plain"))
+    assert not counters["graph_break"]
+    # One for all batches; another where two sizes of the first happen to be the same.
+    assert 1 <= counters["stats"]["unique_graphs"] <= 2

@@ -7,6 +7,7 @@ targets, and a corpus of corrupted sentences is a task of its own.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import accumulate
 from typing import NamedTuple
 
 import torch
@@ -32,7 +33,7 @@ class CorruptionDraws(NamedTuple):
 def corrupt(
     tokens: Tensor,
     target_mask: Tensor,
-    rate: float,
+    rate: float | Tensor,
     weights: Mapping[str, float],
     vocabulary: Tensor,
     num_protected: int = 1,
@@ -48,7 +49,7 @@ def corrupt(
         tokens: `[batch, target_len]`.
         target_mask: True on real tokens, first in each row, `[batch, target_len]`. Padding stays
             as it is.
-        rate: Share of positions to corrupt, from 0 to 1.
+        rate: Share of positions to corrupt, from 0 to 1; a scalar tensor is not looked at.
         weights: Relative frequency of each operation by name; those left out never happen.
         vocabulary: Ids that a random word may be, `[words]`. An id that stands n times is drawn n
             times as often.
@@ -60,7 +61,7 @@ def corrupt(
             unknown, or a random word is needed but the vocabulary is empty.
     """
     _check(rate, weights, vocabulary, num_protected)
-    if not rate:
+    if not isinstance(rate, Tensor) and not rate:
         return tokens
     lengths = (target_mask.sum(dim=1, keepdim=True) - num_protected).clamp(min=0)
     draws = draw_corruption(lengths, tokens.shape[1], rate, weights, vocabulary, generator)
@@ -70,7 +71,7 @@ def corrupt(
 def draw_corruption(
     lengths: Tensor,
     target_len: int,
-    rate: float,
+    rate: float | Tensor,
     weights: Mapping[str, float],
     vocabulary: Tensor,
     generator: torch.Generator | None = None,
@@ -83,23 +84,25 @@ def draw_corruption(
     Args:
         lengths: Unprotected tokens of each row, `[batch, 1]`.
         target_len: Width of the batch.
-        rate: Share of positions to corrupt, above 0.
+        rate: Share of positions to corrupt.
         weights: Relative frequency of each operation by name.
         vocabulary: Ids that a random word may be, `[words]`.
         generator: Source of chance, on the device of the lengths. None for that of PyTorch.
     """
     # Positions come first, so that a wider batch only appends to the series of random numbers.
-    shape = (target_len, len(lengths), 3)
-    where, which, word = torch.rand(shape, generator=generator, device=lengths.device).unbind(-1)
+    draws = torch.empty(target_len, len(lengths), 3, device=lengths.device)
+    where, which, word = draws.uniform_(generator=generator).unbind(-1)
     is_open = torch.arange(target_len, device=lengths.device) < lengths
     wanted = torch.floor(rate * lengths + 1e-4)  # 0.53 of 100 are 53, whatever float32 says
-    wanted = wanted.clamp(min=1).minimum(lengths)
+    wanted = wanted.clamp(min=1).minimum(lengths) * (rate > 0)
     order = where.T.masked_fill(~is_open, 2.0).argsort(dim=1, stable=True)
     is_chosen = order.argsort(dim=1) < wanted
 
-    bounds = torch.tensor([float(weights.get(name, 0)) for name in OPERATIONS]).cumsum(0)
-    bounds = (bounds / bounds[-1]).to(lengths.device)
-    operations = torch.bucketize(which.T.contiguous(), bounds, right=True)
+    # One bound after the other: to bring a list of them to a device is to wait for it.
+    bounds = list(accumulate(float(weights.get(name, 0)) for name in OPERATIONS))
+    operations = torch.zeros_like(which.T, dtype=torch.long)
+    for bound in bounds:
+        operations += bound / bounds[-1] <= which.T
     words = torch.zeros_like(operations)
     if len(vocabulary):
         last = len(vocabulary) - 1
@@ -196,15 +199,16 @@ def check_weights(weights: Mapping[str, float], option: str = "weights") -> None
 
 
 def _check(
-    rate: float, weights: Mapping[str, float], vocabulary: Tensor, num_protected: int
+    rate: float | Tensor, weights: Mapping[str, float], vocabulary: Tensor, num_protected: int
 ) -> None:
-    if not 0 <= rate <= 1:
+    is_known = not isinstance(rate, Tensor)
+    if is_known and not 0 <= rate <= 1:
         raise ValueError(f"`rate` must be between 0 and 1, got {rate}. It is a share of the words.")
     if num_protected < 0:
         raise ValueError(
             f"`num_protected` must be at least 0, got {num_protected}. Use 1 for the end token."
         )
-    if rate:
+    if not is_known or rate:
         check_weights(weights)
     needs_words = any(weights.get(name, 0) > 0 for name in ("replace", "insert"))
     if needs_words and not len(vocabulary):

@@ -15,9 +15,8 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedConfig
-from transformers.masking_utils import create_bidirectional_mask
 
-from .layers_nar import CrossEncoder, KeysAndValues
+from .layers_nar import CrossEncoder, KeysAndValues, hide_padding
 
 
 @dataclass(frozen=True)
@@ -77,11 +76,11 @@ class LatentReader(nn.Module):
                 to a source position: what stands there is in its state, and how many words it has
                 to become is in neither. None where latents belong to target positions.
         """
-        queries = states.new_empty(*latent_mask.shape, 1)
+        queries, may_look = states.new_empty(*latent_mask.shape, 1), not self.training
         return LatentContext(
             latent_mask,
-            create_bidirectional_mask(self.config, queries, latent_mask),
-            create_bidirectional_mask(self.config, queries, source_mask, states),
+            hide_padding(self.config, queries, latent_mask, may_look=may_look),
+            hide_padding(self.config, queries, source_mask, states, may_look=may_look),
             memory,
             None if length is None else states + self.length_projection(length)[:, None],
         )
@@ -180,6 +179,11 @@ class RefinedLatents:
     train: Any
     latent_mask: Any
     memory_for: Any
+
+    @property
+    def is_learning(self) -> bool:
+        """Whether the model, or a refiner that is trained alone, is in training mode."""
+        return self.training or any(self.refiners[name].training for name in self.trained_refiners)
 
     def train_refiners(self, names: Sequence[str] | None = None) -> None:
         """Freeze all but score and energy network: from now on `forward` returns their loss.

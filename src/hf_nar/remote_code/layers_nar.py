@@ -11,10 +11,13 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedConfig
 from transformers.activations import ACT2FN
+from transformers.masking_utils import create_bidirectional_mask
 from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 KeysAndValues = tuple[Tensor, Tensor]
+
+MATRIX_ATTENTION = ("eager", "sdpa")  # attend by plain matrix products, or as if
 
 
 @dataclass(frozen=True)
@@ -94,6 +97,24 @@ def eager_attention(
     weights = scores.softmax(-1, dtype=precision).to(query.dtype)
     weights = nn.functional.dropout(weights, p=dropout, training=module.training)
     return (weights @ value).transpose(1, 2).contiguous(), weights
+
+
+def hide_padding(
+    config: Any, queries: Tensor, mask: Tensor, memory: Tensor | None = None, *, may_look: bool
+) -> Any:
+    """Return a mask of what is real as the attention implementation wants it.
+
+    Args:
+        config: Says which implementation was chosen.
+        queries: What attends, `[batch, query_len, size]`.
+        mask: True on real positions of what is attended to, `[batch, key_len]`.
+        memory: What is attended to, `[batch, key_len, d_model]`; None for the queries themselves.
+        may_look: Whether to look if the mask hides anything, and return None if not. Attention is
+            faster without a mask, but the host waits for the device to know.
+    """
+    if may_look or config._attn_implementation not in MATRIX_ATTENTION:
+        return create_bidirectional_mask(config, queries, mask, memory)
+    return mask.to(queries.device)[:, None, None].expand(-1, -1, queries.shape[1], -1)
 
 
 def split_heads(projected: Tensor, parts: int, num_heads: int) -> tuple[Tensor, ...]:

@@ -125,6 +125,7 @@ class LaNMTForConditionalGeneration(NARGenerationMixin, RefinedLatents, NARPreTr
         target_lengths: Tensor | None = None,
         *,
         extra_length: int = 0,
+        target_len: int | None = None,
         inputs_embeds: Tensor | None = None,
         record: ForwardRecord | None = None,
     ) -> EncodedSource:
@@ -137,6 +138,7 @@ class LaNMTForConditionalGeneration(NARGenerationMixin, RefinedLatents, NARPreTr
             target_lengths: Known target lengths, in tokens with the end token, `[batch]`; where
                 they are not given, they are predicted.
             extra_length: Tokens added to each predicted length.
+            target_len: Width of all targets; that of the longest, if not given.
             inputs_embeds: Unscaled embeddings in the place of ids, `[batch, source_len, d_model]`.
             record: Where the layers' states are written down, if they are.
 
@@ -162,6 +164,7 @@ class LaNMTForConditionalGeneration(NARGenerationMixin, RefinedLatents, NARPreTr
         source = EncodedSource(
             embeddings, states, mask, wide_mask, is_empty, memory, target_lengths, extra_length
         )
+        source = dataclasses.replace(source, target_len=target_len)
         if not self.has_target_latents:
             return source
         lengths = self._pick_length(self._length_logits(source), source)  # stays in all iterations
@@ -186,7 +189,8 @@ class LaNMTForConditionalGeneration(NARGenerationMixin, RefinedLatents, NARPreTr
         """Return p(z|x), one latent for each source or target position."""
         hidden = source.states
         if self.has_target_latents:
-            target_mask = real_positions(cast("Tensor", source.target_lengths))
+            lengths = cast("Tensor", source.target_lengths)
+            target_mask = real_positions(lengths, source.target_len)
             nothing = hidden.new_zeros(*target_mask.shape, hidden.shape[-1])
             hidden = self._join(
                 self.prior, "prior", self._add_positions(nothing), target_mask, source
@@ -225,7 +229,7 @@ class LaNMTForConditionalGeneration(NARGenerationMixin, RefinedLatents, NARPreTr
     ) -> Tensor:
         """Run a stack over the target `[batch, target_len, d_model]` that reads the source."""
         mask = self._attention_mask(hidden, target_mask)
-        memory_mask = self._cross_mask(hidden, source.mask, source.states)
+        memory_mask = self._source_mask(hidden, source)
         joined: Tensor = stack(hidden, mask, self.memory_for(name, source), memory_mask)
         return joined
 
@@ -275,7 +279,7 @@ class LaNMTForConditionalGeneration(NARGenerationMixin, RefinedLatents, NARPreTr
             lengths: In tokens with the end token, `[batch]`.
             source: What `encode` gave.
         """
-        target_mask = real_positions(lengths)
+        target_mask = real_positions(lengths, source.target_len)
         hidden = self._decode_hidden(self.latent_projection(latent), target_mask, source)
         return self._allow_words_only(self.lm_head(hidden), lengths)
 
@@ -289,7 +293,7 @@ class LaNMTForConditionalGeneration(NARGenerationMixin, RefinedLatents, NARPreTr
         """Run the decoder on projected latents; return `[batch, target_len, d_model]`."""
         hidden = self._decoder_input(projected, target_mask, source)
         mask = self._attention_mask(hidden, target_mask)
-        memory_mask = self._cross_mask(hidden, source.mask, source.states)
+        memory_mask = self._source_mask(hidden, source)
         decoded: Tensor = self.decoder(hidden, mask, source.memory, memory_mask, record)
         return decoded
 
@@ -312,7 +316,7 @@ class LaNMTForConditionalGeneration(NARGenerationMixin, RefinedLatents, NARPreTr
         input_ids: Tensor | None = None,
         attention_mask: Tensor | None = None,
         labels: Tensor | None = None,
-        kl_budget: float | None = None,
+        kl_budget: float | Tensor | None = None,
         return_dict: bool | None = None,
         *,
         inputs_embeds: Tensor | None = None,
@@ -327,8 +331,8 @@ class LaNMTForConditionalGeneration(NARGenerationMixin, RefinedLatents, NARPreTr
             input_ids: `[batch, source_len]`; or `inputs_embeds`.
             attention_mask: 1 or True on real source tokens, `[batch, source_len]`.
             labels: Target ids with the end token, -100 on padding, `[batch, target_len]`.
-            kl_budget: Nats of each latent that are not penalised; None takes the
-                config's.
+            kl_budget: Nats of each latent that are not penalised; None takes the config's. What is
+                compiled is compiled again for another number, but not for another scalar tensor.
             return_dict: False returns a tuple.
             inputs_embeds: See `encode`.
             decoder_input_ids: A draft with its end token, not shifted, `[batch, target_len]`, from
@@ -356,8 +360,6 @@ class LaNMTForConditionalGeneration(NARGenerationMixin, RefinedLatents, NARPreTr
         if labels is not None:
             self._check_labels(labels)
             lengths = (labels != IGNORED_LABEL).sum(-1)
-            if self.has_target_latents or self.trained_refiners:
-                labels = labels[:, : max(1, int(lengths.max()))]  # no wider than lengths say
         elif draft is not None:
             lengths = draft[1].sum(-1)
         use_dict = self.config.return_dict if return_dict is None else return_dict
@@ -370,7 +372,12 @@ class LaNMTForConditionalGeneration(NARGenerationMixin, RefinedLatents, NARPreTr
             return output if use_dict else output.to_tuple()
         record = self._record(output_hidden_states, output_attentions)
         source = self.encode(
-            input_ids, attention_mask, lengths, inputs_embeds=inputs_embeds, record=record
+            input_ids,
+            attention_mask,
+            lengths,
+            target_len=None if labels is None else labels.shape[1],
+            inputs_embeds=inputs_embeds,
+            record=record,
         )
         prior = self.infer_prior(source)
         output = LaNMTOutput(
@@ -414,7 +421,7 @@ class LaNMTForConditionalGeneration(NARGenerationMixin, RefinedLatents, NARPreTr
         source: EncodedSource,
         prior: DiagonalGaussian,
         labels: Tensor,
-        kl_budget: float,
+        kl_budget: float | Tensor,
         draft: Tensor | None,
         record: ForwardRecord | None,
     ) -> None:

@@ -26,6 +26,7 @@ from hf_nar.data.collating import PairCollator, fast_examples
 from hf_nar.data.corpus import token_lengths
 from hf_nar.data.dealing import FILLER, EvenBatches, FillingCollator
 from hf_nar.data.streaming import StreamedTokenBatches
+from hf_nar.data.validation_set import held_in_memory
 from hf_nar.evaluation.quality import corpus_scores
 from hf_nar.inference import Translator
 from hf_nar.remote_code.losses_nar import IGNORED_LABEL, word_loss_sum
@@ -146,6 +147,9 @@ class NARTrainer(MeasuredThroughput, NumericalSafety, StreamPositions, WholeChec
             )
         self._check_schedules()
         check_shardable(kwargs["model"], self.is_fsdp_enabled)
+        compiler = self.accelerator.state.dynamo_plugin
+        if args.torch_compile and compiler.dynamic is None:
+            compiler.dynamic = True  # one graph for batches of all shapes, and not for the first
         self.kl_budget = self._kl_budget_schedule()
         self.last_scheduled: dict[str, float] = {}
         self._is_validation = False
@@ -192,8 +196,8 @@ class NARTrainer(MeasuredThroughput, NumericalSafety, StreamPositions, WholeChec
         dataset: Any = self.eval_dataset if eval_dataset is None else eval_dataset
         if isinstance(dataset, str):  # one of several
             dataset = cast("dict[str, Any]", self.eval_dataset)[dataset]
-        if isinstance(dataset, IterableDataset):
-            return super().get_eval_dataloader(eval_dataset)
+        if isinstance(dataset, IterableDataset):  # of which each worker would read every pair
+            dataset = held_in_memory(dataset)
         size = self.args.per_device_eval_batch_size
         return self._dealt(dataset, BatchSampler(SequentialSampler(dataset), size, drop_last=False))
 
@@ -252,7 +256,7 @@ class NARTrainer(MeasuredThroughput, NumericalSafety, StreamPositions, WholeChec
         """
         items = count_items(self.accelerator.unwrap_model(self.model), inputs)
         self.last_scheduled = self._scheduled()
-        inputs = {**inputs, **self.last_scheduled}
+        inputs = {**inputs, **self._as_arguments(self.last_scheduled)}
         inputs.pop(FILLER, None)
         loss, outputs = super().compute_loss(model, inputs, True)
         terms = {name: outputs[name] for name in LOSS_TERMS if outputs.get(name) is not None}
@@ -271,6 +275,11 @@ class NARTrainer(MeasuredThroughput, NumericalSafety, StreamPositions, WholeChec
         batches = 1 if self.compute_loss_func else self.current_gradient_accumulation_steps
         return int(self.accelerator.num_processes * batches)
 
+    def _look_at(self, model: nn.Module, is_bad: Tensor) -> None:
+        """Look at a step, and keep its loss terms out of the log where it is skipped."""
+        super()._look_at(model, is_bad)
+        self.training_terms.keep_unless(is_bad)
+
     def _scheduled(self) -> dict[str, float]:
         """Return what changes with the steps of the run, as arguments of the network's forward."""
         network: Any = self.accelerator.unwrap_model(self.model)
@@ -283,6 +292,13 @@ class NARTrainer(MeasuredThroughput, NumericalSafety, StreamPositions, WholeChec
             hold = self.args.corruption_hold
             values["corruption_scale"] = hold_then_fall(step / max(steps, 1), hold)
         return values
+
+    def _as_arguments(self, scheduled: dict[str, float]) -> dict[str, Any]:
+        """Return numbers as tensors where a graph would be made anew for each of them."""
+        if not self.args.torch_compile:
+            return dict(scheduled)
+        device = self.args.device
+        return {name: torch.full((), value, device=device) for name, value in scheduled.items()}
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Log, with the means of the loss terms over all processes since the last entry."""

@@ -315,3 +315,13 @@ def test_a_batch_takes_milliseconds():
         corrupt(tokens, mask, 0.3, ALL, vocabulary)
         times.append(time.perf_counter() - start)
     assert min(times) < 0.02
+
+
+@pytest.mark.parametrize("rate", [0.0, 0.3, 1.0])
+def test_a_rate_may_be_a_tensor(rate):
+    tokens, mask = batch_of(9, 4, 12)
+
+    by_number = corrupt(tokens, mask, rate, ALL, VOCABULARY, generator=seeded())
+    by_tensor = corrupt(tokens, mask, torch.tensor(rate), ALL, VOCABULARY, generator=seeded())
+
+    assert by_tensor.equal(by_number)

@@ -27,6 +27,13 @@ def state_of(rows: list[list[int]], finished: list[bool] | None = None) -> Refin
     return RefinementState(tokens, scores, mask, is_finished, latent=lengths.float()[:, None, None])
 
 
+def test_real_positions_are_as_wide_as_asked_for_or_as_the_longest():
+    lengths = torch.tensor([2, 1])
+
+    assert real_positions(lengths).tolist() == [[True, True], [True, False]]
+    assert real_positions(lengths, 3).tolist() == [[True, True, False], [True, False, False]]
+
+
 def test_collapse_repeats_agrees_with_groupby_on_200_random_batches():
     chance = random.Random(0)
     for _ in range(200):

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from accelerate.utils import DistributedType
 from tiny_runs import tiny_pairs
 from tiny_teachers import new_teacher
 from tiny_trainers import change_gradients, change_losses, tiny_trainer
@@ -165,6 +166,41 @@ def test_a_skipped_step_does_not_spoil_the_mean_loss(make_trainer, tiny_model, t
     assert 1 < entry["loss"] < 100
 
 
+def spoil_losses(model, passes):
+    for name in ("loss", "word_loss"):
+        change_losses(model, passes, times_nan, name)
+
+
+def spoil_gradients(model, passes):
+    change_gradients(model.lm_head.bias, passes, math.inf)
+
+
+@pytest.mark.parametrize("spoil", [spoil_losses, spoil_gradients])
+def test_the_means_of_loss_terms_leave_out_a_skipped_step(
+    make_trainer, tiny_model, tmp_path, spoil
+):
+    trainer = make_trainer(max_steps=2, logging_steps=2)
+    terms = []
+    tiny_model.register_forward_hook(lambda *seen: terms.append(float(seen[-1].word_loss)))
+    spoil(tiny_model, {2})
+
+    trainer.train()
+
+    (entry,) = lines_with("loss", tmp_path)
+    assert entry["word_loss"] == round(terms[0], 4) != round(terms[1], 4)
+
+
+def test_where_all_steps_were_skipped_there_are_no_loss_terms(make_trainer, tiny_model, tmp_path):
+    trainer = make_trainer(max_steps=1)
+    spoil_losses(tiny_model, {1})
+
+    trainer.train()
+
+    (entry,) = lines_with("loss", tmp_path)
+    assert entry["skipped_steps"] == 1
+    assert "word_loss" not in entry
+
+
 def test_too_many_skipped_steps_in_a_row_end_training(make_trainer, tiny_model):
     trainer = make_trainer(max_steps=20, max_skipped_steps=3, logging_steps=20)
     change_losses(tiny_model, range(5, 20), times_nan)
@@ -244,6 +280,41 @@ def test_a_gradient_scaler_that_finds_no_scale_ends_training_too(make_trainer, t
 
     with pytest.raises(FloatingPointError, match="the last 3 steps"):
         trainer.train()
+
+
+# With DeepSpeed
+
+
+class Engine:
+    """What DeepSpeed's engine does in a backward pass, on one process."""
+
+    def backward(self, loss, **_):
+        loss.backward()
+
+
+def test_with_deepspeed_nothing_of_a_step_is_looked_at_or_held(
+    make_trainer, tiny_model, monkeypatch
+):
+    trainer = make_trainer(max_steps=3)
+    trainer.create_optimizer_and_scheduler(3)
+    batch = next(iter(trainer.get_train_dataloader()))
+    accelerator = trainer.accelerator
+    monkeypatch.setitem(accelerator.state.__dict__, "distributed_type", DistributedType.DEEPSPEED)
+    monkeypatch.setattr(accelerator, "deepspeed_engine_wrapped", Engine(), raising=False)
+    change_losses(tiny_model, {2}, times_nan)
+    trainer.current_gradient_accumulation_steps = 1
+    tokens = (batch["labels"] >= 0).sum()
+
+    parts = [trainer.training_step(tiny_model, dict(batch), tokens) for _ in range(2)]
+    norm = trainer._get_grad_norm(tiny_model, torch.tensor(math.inf))
+    trainer.log({"loss": 1.0})
+
+    assert [bool(part.isfinite()) for part in parts] == [True, False]
+    assert norm == math.inf
+    held = [trainer._seen, trainer._losses, trainer._batches, trainer._parts]
+    assert held == [[]] * 4
+    assert trainer.state.log_history[-1]["skipped_steps"] == 0
+    assert trainer.state.log_history[-1]["word_loss"] > 0
 
 
 # Spikes

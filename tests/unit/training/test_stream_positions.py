@@ -56,6 +56,7 @@ def trainer(tiny_model, tiny_tokenizer, tmp_path):
             ),
             model=tiny_model,
             train_dataset=TokenStream(stream.rows, Counted(stream.encode)),
+            eval_dataset=TokenStream(stream.rows, stream.encode),
             processing_class=tiny_tokenizer,
         )
 
@@ -119,3 +120,15 @@ def test_with_other_workers_it_goes_on_where_the_slowest_stood(trainer, tmp_path
     start = saved["positions"]["0"]
     assert again.streamed.positions[0]._asdict() == {**start, "batches": 0}
     assert again.streamed.positions[0] == again.streamed.positions[1]
+
+
+@with_workers
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_streamed_validation_set_is_read_once_in_its_order(trainer, workers):
+    run = trainer("run", dataloader_num_workers=workers)
+
+    batches = [batch["input_ids"] for batch in run.get_eval_dataloader()]
+
+    rows = [row[row != 0].tolist() for batch in batches for row in batch]
+    assert rows == [row["input_ids"] for row in run.eval_dataset]
+    assert len(rows) == 120
