@@ -5,8 +5,8 @@
 Pairs of made-up sentences are written into a temporary folder: words as frequent as Zipf's law has
 them, sentences as long as those of news. They are tokenized and stored once, and one whole pass is
 read from the stored tokens, memory-mapped; then one pass is streamed from the text. Each part runs
-in a process of its own, on one thread; with `--workers` it starts as many more that read. The
-memory is that of the largest process, looked at from outside:
+in a process of its own, on one thread. With `--workers` both passes are read once more by as many
+processes. The memory is that of the largest process, looked at from outside:
 
 - `own` is its memory without the pages of files that are mapped into it;
 - RSS is that and the pages of mapped files, libraries too, that it has read and not let go of;
@@ -28,7 +28,8 @@ from typing import Any
 
 CHILD, WORDS, MEDIAN_WORDS, LONGEST_WORDS, TOKENIZER_PAIRS = "--child", 200_000, 20.0, 100, 20_000
 MAX_TOKENS = 256  # of a side
-PARTS = ("tokenize", "mapped", "streamed")
+READING = ("mapped", "streamed")
+PARTS = ("tokenize", *READING)
 UTILISATION = 0.4  # of the peak, assumed
 CONSONANTS = (
     "b",
@@ -66,7 +67,7 @@ def options() -> argparse.Namespace:
     parser.add_argument("--pairs", type=int, default=5_000_000, help="Pairs of the corpus.")
     parser.add_argument("--tokens", type=int, default=4096, help="Tokens of a batch.")
     parser.add_argument(
-        "--workers", type=int, default=0, help="Processes beside the main one that read batches."
+        "--workers", type=int, default=0, help="Read once more by as many other processes."
     )
     parser.add_argument("--vocab-size", type=int, default=32000, help="Of the tokenizer.")
     parser.add_argument("--folder", type=Path, help="Where the temporary folder is made.")
@@ -277,12 +278,14 @@ class Memory:
         return figures
 
 
-def run_part(part: str, folder: Path, given: argparse.Namespace) -> dict[str, Any]:
+def run_part(
+    part: str, folder: Path, given: argparse.Namespace, workers: int = 0
+) -> dict[str, Any]:
     """Run a part in a process of its own; return its figures and its memory."""
     own = dict.fromkeys(("OMP_NUM_THREADS", "RAYON_NUM_THREADS", "ARROW_NUM_THREADS"), "1")
     own |= {"TOKENIZERS_PARALLELISM": "false", "HF_DATASETS_CACHE": str(folder / "cache")}
     own |= {"HF_HUB_OFFLINE": "1", "HF_DATASETS_DISABLE_PROGRESS_BARS": "1"}
-    arguments = [f"--tokens={given.tokens}", f"--workers={given.workers}", f"--folder={folder}"]
+    arguments = [f"--tokens={given.tokens}", f"--workers={workers}", f"--folder={folder}"]
     log = folder / f"{part}.log"
     with log.open("w") as file:
         child = subprocess.Popen(
@@ -348,13 +351,18 @@ def main() -> None:
         for part in PARTS:
             results[part] = run_part(part, folder, given)
             say(f"{part}: {json.dumps(results[part])}")
+        for part in READING if given.workers else ():
+            name = f"{part}_by_workers"
+            results[name] = run_part(part, folder, given, given.workers)
+            say(f"{name}: {json.dumps(results[name])}")
     results["consumption"] = consumption()
     needed = results["consumption"]["tokens_per_second"]
-    for part in ("mapped", "streamed"):
-        results[part]["times_what_is_consumed"] = {
-            device: round(results[part]["tokens_per_second"] / speed, 2)
-            for device, speed in needed.items()
-        }
+    for part, figures in results.items():
+        if part.startswith(READING):
+            figures["times_what_is_consumed"] = {
+                device: round(figures["tokens_per_second"] / speed, 2)
+                for device, speed in needed.items()
+            }
     say(json.dumps(results["consumption"]))
     if given.output:
         given.output.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")

@@ -9,7 +9,35 @@ from typing import Any
 
 import pyarrow
 from datasets import Dataset, Features
-from datasets.table import MemoryMappedTable, concat_tables
+from datasets.table import ConcatenationTable, MemoryMappedTable, Table, concat_tables
+
+_MOST_FILES = 100  # held open at once; a process may often have 1,024
+
+
+def whole_files(dataset: Dataset) -> list[Path]:
+    """Return the files that a dataset has as they are: all rows and columns, in order.
+
+    Args:
+        dataset: With or without files.
+
+    Returns:
+        No files where anything was changed or added after it was stored, or where they are many.
+    """
+    table = dataset.data
+    parts = table.blocks if isinstance(table, ConcatenationTable) else [[table]]
+    is_whole = (
+        dataset._indices is None
+        and len(parts) <= _MOST_FILES
+        and all(len(blocks) == 1 and _is_as_stored(blocks[0]) for blocks in parts)
+    )
+    return [Path(blocks[0].path) for blocks in parts] if is_whole else []
+
+
+def _is_as_stored(block: Table) -> bool:
+    """Return whether a part of a table is a file in which the library has changed nothing."""
+    return isinstance(block, MemoryMappedTable) and all(
+        name == "replace_schema_metadata" for name, *_ in block.replays
+    )
 
 
 class MappedRows:
@@ -17,8 +45,8 @@ class MappedRows:
 
     What a process has read of a mapped file counts as its memory until the system needs the room,
     and to open a file may be to read it: the system maps up to 2 MB around what is looked at. A
-    dataset that is not simply all rows of its files, in order, is taken as it is, and so is any
-    where a system cannot let go.
+    dataset that is not files as they are is taken as it is, and so is any where a system cannot
+    let go.
 
     Args:
         dataset: With or without files.
@@ -27,8 +55,8 @@ class MappedRows:
     def __init__(self, dataset: Dataset) -> None:
         self.dataset = dataset
         self._maps: list[mmap.mmap] = []
-        files = [Path(file["filename"]) for file in dataset.cache_files]
-        if not files or dataset._indices is not None or not hasattr(mmap, "MADV_DONTNEED"):
+        files = whole_files(dataset)
+        if not files or not hasattr(mmap, "MADV_DONTNEED"):
             return
         maps = [_mapped(file) for file in files]
         table = concat_tables(
@@ -37,12 +65,9 @@ class MappedRows:
                 for each, path in zip(maps, map(str, files), strict=True)
             ]
         )
-        if len(table) == len(dataset) and table.schema.equals(dataset.data.schema):
-            self.dataset = Dataset(
-                table, dataset.info, dataset.split, fingerprint=dataset._fingerprint
-            )
-            self._maps = maps
-            self.let_go()
+        self.dataset = Dataset(table, dataset.info, dataset.split, fingerprint=dataset._fingerprint)
+        self._maps = maps
+        self.let_go()
 
     def let_go(self) -> None:
         """Give the memory of what was read back; it is read again where it is needed."""

@@ -15,6 +15,8 @@ import torch.utils.data
 from datasets import Dataset
 from numpy.typing import NDArray
 
+from hf_nar.data.mapped_rows import whole_files
+
 SIDES = ("input_ids", "labels")
 
 Example = dict[str, NDArray[np.integer]]
@@ -52,31 +54,25 @@ class FileExamples(torch.utils.data.Dataset[Example]):
     it as memory of the process. Held is where examples begin, 4 bytes for each side of one.
 
     Args:
-        dataset: Tokenized rows; see `stored_examples`.
+        files: Of the library's cache.
+        sides: Where the ids of `SIDES` are in them.
 
     Raises:
         ValueError: When read, if a file has become shorter.
     """
 
-    def __init__(self, dataset: Dataset) -> None:
-        self._dataset = dataset
-        self._files = _files(dataset)
-        self._open = [os.open(file, os.O_RDONLY) for file in self._files]
+    def __init__(self, files: list[Path], sides: list[_StoredColumn]) -> None:
+        self._files = files
+        self._sides = sides
+        self._open = [os.open(file, os.O_RDONLY) for file in files]
         weakref.finalize(self, _close, self._open)
-        self._sides = [_StoredColumn(), _StoredColumn()]
-        for number, file in enumerate(self._files):
-            for begin, body, batch in _batches(file):
-                for side, name in zip(self._sides, SIDES, strict=True):
-                    side.add(number, begin - body.address, batch.column(name))
-        for side in self._sides:
-            side.close()
 
-    def __reduce__(self) -> tuple[type[FileExamples], tuple[Dataset]]:
+    def __reduce__(self) -> tuple[type[FileExamples], tuple[list[Path], list[_StoredColumn]]]:
         """Have another process open the files itself."""
-        return FileExamples, (self._dataset,)
+        return FileExamples, (self._files, self._sides)
 
     def __len__(self) -> int:
-        return len(self._dataset)
+        return len(self._sides[0])
 
     def __getitem__(self, index: int) -> Example:
         return self.__getitems__([index])[0]
@@ -108,29 +104,25 @@ class FileExamples(torch.utils.data.Dataset[Example]):
 
 
 class _StoredColumn:
-    """Where the lists of a column are in files."""
+    """Where the lists of a column are in files.
 
-    def __init__(self) -> None:
-        self.dtype: np.dtype[Any] = np.dtype(np.int32)
-        self._offsets: Any = []  # of all parts; each has one more than it has rows
-        self._firsts: Any = [0]  # row that a part begins with, and the number of all
-        self._bases: Any = []  # where the ids of a part begin in its file
-        self._owners: Any = []  # number of a part's file
+    Args:
+        parts: Number of the file, offsets `[rows + 1]`, and where the ids begin, for each part.
+        dtype: Of the ids.
+    """
 
-    def add(self, file: int, shift: int, column: Any) -> None:
-        """Add a part; what is at an address in memory is `shift` bytes on in the file."""
-        ids = column.values
-        self.dtype = np.dtype(ids.type.to_pandas_dtype())
-        self._offsets.append(column.offsets.to_numpy().copy())
-        self._firsts.append(self._firsts[-1] + len(column))
-        self._bases.append(ids.buffers()[1].address + shift)
-        self._owners.append(file)
+    def __init__(
+        self, parts: list[tuple[int, NDArray[np.integer], int]], dtype: np.dtype[Any]
+    ) -> None:
+        owners, offsets, bases = zip(*parts, strict=True)
+        self.dtype = dtype
+        self._owners = np.array(owners)
+        self._offsets = np.concatenate(offsets)  # a part has one more than it has rows
+        self._bases = np.array(bases)
+        self._firsts = np.cumsum([0, *(len(each) - 1 for each in offsets)])
 
-    def close(self) -> None:
-        """Have no more parts."""
-        self._offsets = np.concatenate(self._offsets)
-        self._firsts, self._bases = np.array(self._firsts), np.array(self._bases)
-        self._owners = np.array(self._owners)
+    def __len__(self) -> int:
+        return int(self._firsts[-1])
 
     def places(self, rows: NDArray[np.integer]) -> tuple[list[int], list[int], list[int]]:
         """Return the file of each row, where in it the row begins, and its size, in bytes."""
@@ -142,34 +134,36 @@ class _StoredColumn:
 
 
 def stored_examples(dataset: Dataset) -> ArrayExamples | FileExamples:
-    """Return the examples of a dataset, read from its files where it has simply all their rows.
+    """Return the examples of a dataset, read from its files where it has these as they are.
 
     Args:
         dataset: Tokenized rows with lists of ids in `input_ids` and `labels`.
     """
-    files = _files(dataset)
-    is_whole = (
-        bool(files)
-        and hasattr(os, "pread")
-        and dataset._indices is None
-        and all(_schema(file).equals(dataset.data.schema) for file in files)
-        and sum(len(batch) for file in files for _, _, batch in _batches(file)) == len(dataset)
-    )
-    return FileExamples(dataset) if is_whole else ArrayExamples(dataset)
+    files = whole_files(dataset) if hasattr(os, "pread") else []
+    sides = _stored_columns(files)
+    return FileExamples(files, sides) if sides else ArrayExamples(dataset)
 
 
-def _files(dataset: Dataset) -> list[Path]:
-    return [Path(file["filename"]) for file in dataset.cache_files]
+def _stored_columns(files: list[Path]) -> list[_StoredColumn]:
+    """Find the columns of `SIDES`; none where there are no rows, or ids are not stored plainly."""
+    parts: dict[str, list[tuple[int, NDArray[np.integer], int]]] = {side: [] for side in SIDES}
+    dtypes = {}
+    for number, file in enumerate(files):
+        for begin, body, batch in _batches(file):
+            for side in SIDES:
+                column = batch.column(side)
+                ids = column.values.buffers()[1]
+                place = ids.address - body.address if ids is not None and ids.size else 0
+                if not 0 <= place < max(1, body.size):  # unpacked, and somewhere else
+                    return []
+                parts[side].append((number, column.offsets.to_numpy().copy(), begin + place))
+                dtypes[side] = np.dtype(column.values.type.to_pandas_dtype())
+    return [_StoredColumn(parts[side], dtypes[side]) for side in SIDES] if dtypes else []
 
 
 def _close(descriptors: list[int]) -> None:
     for descriptor in descriptors:
         os.close(descriptor)
-
-
-def _schema(file: Path) -> pyarrow.Schema:
-    with pyarrow.OSFile(str(file)) as stream:
-        return pyarrow.ipc.open_stream(stream).schema
 
 
 def _batches(file: Path) -> Iterator[tuple[int, Any, pyarrow.RecordBatch]]:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerBase
 
-_WORDS = 1 << 18  # and as many older ones; some 60 MB each
+_WORDS = 1 << 19  # and as many older ones; some 120 MB each
 _FIRST_ACCENT = "\u0300"  # no letter before it joins another
 _NEIGHBOUR = "a"  # what each word is tried beside
 _SPACED = ("x x", "x  x", " x", "x ")  # not every tokenizer drops spaces that part no words

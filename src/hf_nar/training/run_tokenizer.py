@@ -84,6 +84,8 @@ def _check_same(tokenizer: PreTrainedTokenizerFast, name: str) -> None:
 def _digest(tokenizer: PreTrainedTokenizerFast) -> str:
     """Return a digest of all that decides the ids."""
     is_fast = tokenizer.is_fast
-    content = tokenizer.backend_tokenizer.to_str() if is_fast else sorted(tokenizer.get_vocab())
+    content = (
+        tokenizer.backend_tokenizer.to_str() if is_fast else sorted(tokenizer.get_vocab().items())
+    )
     special = {key: str(token) for key, token in tokenizer.special_tokens_map.items()}
     return hashlib.sha256(json.dumps([content, special], sort_keys=True).encode()).hexdigest()

@@ -12,7 +12,7 @@ import torch
 from torch.utils.data import DataLoader
 from transformers import Seq2SeqTrainer
 
-from hf_nar.data.collating import PairCollator
+from hf_nar.data.collating import PairCollator, SmallBatch
 from hf_nar.data.row_streams import as_lists
 from hf_nar.data.streaming import Position, StreamedTokenBatches
 from hf_nar.training.interruption import spare_from_signals
@@ -37,9 +37,10 @@ class PositionedCollator:
         if read is None:
             return None
         examples, (worker, position) = read
-        if not isinstance(self.collate, PairCollator):
-            examples = as_lists(examples)
-        return {**self.collate(examples), _POSITION: torch.tensor([worker, *position])}
+        place = {_POSITION: torch.tensor([worker, *position])}
+        if isinstance(self.collate, PairCollator):
+            return SmallBatch(self.collate(examples), **place)
+        return {**self.collate(as_lists(examples)), **place}
 
 
 class StreamPositions(Seq2SeqTrainer):
@@ -60,16 +61,23 @@ class StreamPositions(Seq2SeqTrainer):
             batch_size=None,
             collate_fn=PositionedCollator(self.data_collator),
             num_workers=self.args.dataloader_num_workers,
+            prefetch_factor=self.args.dataloader_prefetch_factor,
             worker_init_fn=spare_from_signals,
             pin_memory=self.args.dataloader_pin_memory and torch.cuda.is_available(),
         )
 
     def note_positions(self, batches: list[Any]) -> list[Any]:
-        """Take the positions out of the batches of a step, and remember them."""
+        """Take the positions out of the batches of a step, and remember them.
+
+        The batches of a stream go to the device here: elsewhere the host would wait for that.
+        """
         for batch in batches:
             if _POSITION in batch:
                 worker, *position = batch.pop(_POSITION).tolist()
                 self.stream_positions[worker] = Position(*position)
+                for name, value in batch.items():
+                    if isinstance(value, torch.Tensor):
+                        batch[name] = value.to(self.args.device, non_blocking=True)
         return batches
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:

@@ -1,5 +1,6 @@
 import datasets
 import numpy as np
+import pyarrow
 import pytest
 import torch
 from transformers import DataCollatorForSeq2Seq
@@ -66,6 +67,40 @@ def test_arrays_give_the_batches_that_lists_give(tiny_tokenizer, examples, place
     assert type(arrays) is PLACES[place]
     assert same(collate(arrays.__getitems__(indices)), collate([rows[i] for i in indices]))
     assert len(arrays) == len(rows)
+
+
+@pytest.mark.parametrize("empty", [range(40), range(7, 14), [3]], ids=["all", "a part", "one"])
+def test_examples_without_labels_are_read_too(examples, empty, tmp_path):
+    rows = [
+        {**row, "labels": [] if i in empty else row["labels"]} for i, row in enumerate(examples)
+    ]
+    ids = datasets.Sequence(datasets.Value("int32"))
+    features = datasets.Features({"input_ids": ids, "labels": ids})
+
+    arrays = stored_examples(in_a_file(datasets.Dataset.from_list(rows, features), tmp_path))
+
+    assert isinstance(arrays, FileExamples)
+    read = arrays.__getitems__(list(range(40)))
+    assert [{side: ids.tolist() for side, ids in row.items()} for row in read] == rows
+
+
+def test_a_packed_file_is_left_to_the_library(examples, tmp_path):
+    table = datasets.Dataset.from_list(examples).data.table
+    path = str(tmp_path / "rows.arrow")
+    packed = pyarrow.ipc.IpcWriteOptions(compression="lz4")
+    with pyarrow.ipc.new_stream(path, table.schema, options=packed) as writer:
+        writer.write_table(table)
+
+    arrays = stored_examples(datasets.Dataset.from_file(path))
+
+    assert arrays[17]["labels"].tolist() == examples[17]["labels"]
+
+
+def test_no_examples_are_none(examples, tmp_path):
+    path = str(tmp_path / "rows.arrow")
+    pyarrow.ipc.new_stream(path, datasets.Dataset.from_list(examples).data.schema).close()
+
+    assert len(stored_examples(datasets.Dataset.from_file(path))) == 0
 
 
 @pytest.mark.parametrize("index", [-1, 40])
