@@ -396,10 +396,12 @@ class NARPreTrainedModel(PreTrainedModel):
         has them.
         """
         lowest = torch.finfo(logits.dtype).min
-        for i in self.special_ids:
-            logits[..., i].fill_(lowest)
-        last = torch.arange(len(lengths), device=logits.device), lengths - 1
+        logits.masked_fill_(
+            self.is_special(torch.arange(logits.shape[-1], device=logits.device)), lowest
+        )
+        rows, last = torch.arange(len(lengths), device=logits.device), lengths - 1
+        end = torch.full_like(rows, self.config.eos_token_id)
         # Numbers made on the device, as to assign those of the host is to wait for it.
-        logits.index_put_(last, logits.new_full((), lowest))
-        logits[..., self.config.eos_token_id].index_put_(last, logits.new_zeros(()))
+        logits.index_put_((rows, last), logits.new_full((), lowest))
+        logits.index_put_((rows, last, end), logits.new_zeros(()))
         return logits
