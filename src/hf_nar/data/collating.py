@@ -25,8 +25,10 @@ class SmallBatch(dict[str, Tensor]):
     its own: for batches of a few thousand tokens that takes several times as long as to make them.
     """
 
-    def __reduce__(self) -> tuple[Any, tuple[dict[str, NDArray[Any]]]]:
+    def __reduce__(self) -> tuple[Any, tuple[dict[str, Any]]]:
         """Become a dictionary of tensors there."""
+        if any(tensor.device.type != "cpu" for tensor in self.values()):
+            return dict, (dict(self),)
         return _tensors, ({name: tensor.numpy() for name, tensor in self.items()},)
 
 

@@ -1,11 +1,14 @@
+import copy
+
 import datasets
 import numpy as np
 import pyarrow
 import pytest
 import torch
+from torch.utils.data import DataLoader
 from transformers import DataCollatorForSeq2Seq
 
-from hf_nar.data.collating import PairCollator, fast_examples
+from hf_nar.data.collating import PairCollator, SmallBatch, fast_examples
 from hf_nar.data.stored_examples import ArrayExamples, FileExamples, stored_examples
 
 
@@ -31,6 +34,24 @@ def test_batches_are_those_of_the_library(tiny_tokenizer, examples, size):
     ours = PairCollator(tiny_tokenizer.pad_token_id)(examples[:size])
 
     assert same(ours, DataCollatorForSeq2Seq(tiny_tokenizer)(examples[:size]))
+
+
+@pytest.mark.parametrize("start", ["fork", "spawn"])
+def test_the_batches_of_a_worker_are_those_of_one_process(examples, start):
+    options = {"batch_size": 7, "collate_fn": PairCollator(0)}
+
+    alone = list(DataLoader(examples, **options))
+    sent = list(DataLoader(examples, **options, num_workers=1, multiprocessing_context=start))
+
+    assert len(sent) == len(alone) == 6
+    assert all(map(same, sent, alone))
+    sent[0]["labels"] += 1  # a trainer may write into them
+
+
+def test_a_copy_of_a_batch_stays_on_its_device(examples):
+    batch = SmallBatch({k: v.to("meta") for k, v in PairCollator(0)(examples).items()})
+
+    assert copy.copy(batch)["labels"].device.type == "meta"
 
 
 def in_memory(rows, folder):
