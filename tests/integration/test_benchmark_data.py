@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 SCRIPT = Path(__file__).parents[2] / "training/benchmark_data.py"
-READING = ("mapped", "streamed", "mapped_by_workers", "streamed_by_workers")
+READING = ("mapped", "streamed")
+BY_WORKERS = ("mapped_by_workers", "streamed_by_workers")
 
 
 def measure(folder, pairs, *options):
@@ -18,10 +19,18 @@ def measure(folder, pairs, *options):
     return json.loads(output.read_text())
 
 
-def test_both_ways_read_each_pair_once_and_pad_little(tmp_path):
-    figures = measure(tmp_path, 3000, "--vocab-size", 400, "--tokens", 2048, "--workers", 2)
+@pytest.mark.parametrize(
+    ("parts", "options"),
+    [
+        (READING, []),
+        pytest.param(BY_WORKERS, ["--workers", 2], marks=pytest.mark.slow),
+    ],
+    ids=["alone", "by workers"],
+)
+def test_both_ways_read_each_pair_once_and_pad_little(parts, options, tmp_path):
+    figures = measure(tmp_path, 3000, "--vocab-size", 400, "--tokens", 2048, *options)
 
-    for part in READING:
+    for part in parts:
         assert figures[part]["pairs"] == figures["tokenize"]["pairs"] == 3000
         assert figures[part]["tokens"] == figures["tokenize"]["tokens"]
         assert 0 < figures[part]["padding_share"] < 0.2
@@ -33,7 +42,7 @@ def test_both_ways_read_each_pair_once_and_pad_little(tmp_path):
 def test_memory_does_not_grow_with_the_corpus(tmp_path):
     small, large = (measure(tmp_path, pairs) for pairs in (200_000, 1_000_000))
 
-    for part in READING[:2]:
+    for part in READING:
         assert large[part]["peak_rss_mb"] <= 1000
         # The lengths of pairs and their order take some 70 bytes each where tokens are stored.
         assert large[part]["peak_own_mb"] - small[part]["peak_own_mb"] <= 100
