@@ -69,6 +69,7 @@ def options() -> argparse.Namespace:
     parser.add_argument(
         "--workers", type=int, default=0, help="Read once more by as many other processes."
     )
+    parser.add_argument("--parts", help="Only these, by their names in the results, with commas.")
     parser.add_argument("--vocab-size", type=int, default=32000, help="Of the tokenizer.")
     parser.add_argument("--folder", type=Path, help="Where the temporary folder is made.")
     parser.add_argument("--output", type=Path, help="Write the figures here, too, as JSON.")
@@ -178,7 +179,7 @@ def streamed_loader(folder: Path, given: argparse.Namespace, collate: Any) -> An
     from torch.utils.data import DataLoader
 
     from hf_nar.data.corpus import tokenize_corpus
-    from hf_nar.data.streaming import StreamedTokenBatches
+    from hf_nar.data.streaming import READ_AHEAD, StreamedTokenBatches
     from hf_nar.training.stream_positions import PositionedCollator
 
     pairs, tokenizer = corpus_of(folder, True)
@@ -188,6 +189,7 @@ def streamed_loader(folder: Path, given: argparse.Namespace, collate: Any) -> An
         batch_size=None,
         collate_fn=PositionedCollator(collate),
         num_workers=given.workers,
+        prefetch_factor=READ_AHEAD if given.workers else None,
     )
 
 
@@ -278,9 +280,7 @@ class Memory:
         return figures
 
 
-def run_part(
-    part: str, folder: Path, given: argparse.Namespace, workers: int = 0
-) -> dict[str, Any]:
+def run_part(part: str, folder: Path, given: argparse.Namespace, workers: int) -> dict[str, Any]:
     """Run a part in a process of its own; return its figures and its memory."""
     own = dict.fromkeys(("OMP_NUM_THREADS", "RAYON_NUM_THREADS", "ARROW_NUM_THREADS"), "1")
     own |= {"TOKENIZERS_PARALLELISM": "false", "HF_DATASETS_CACHE": str(folder / "cache")}
@@ -340,20 +340,23 @@ def main() -> None:
         figures = tokenize(folder) if part == "tokenize" else read(folder, given, kinds[part])
         say(json.dumps(figures))
         return
+    runs = {part: (part, 0) for part in PARTS}
+    if given.workers:
+        runs |= {f"{part}_by_workers": (part, given.workers) for part in READING}
+    asked = given.parts.split(",") if given.parts else []
+    if unknown := [name for name in asked if name not in runs]:
+        raise SystemExit(f"--parts must be of {', '.join(runs)}, got {unknown[0]}. Use these.")
     results: dict[str, Any] = {"pairs": given.pairs, "tokens_per_batch": given.tokens}
     results |= {"workers": given.workers, "cores": len(os.sched_getaffinity(0))}
-    with tempfile.TemporaryDirectory(dir=given.folder) as name:
-        folder = Path(name)
+    with tempfile.TemporaryDirectory(dir=given.folder) as made:
+        folder = Path(made)
         write_corpus(folder, given.pairs)
         train_tokenizer(folder, given.vocab_size)
         files = [folder / "source.txt", folder / "target.txt"]
         results["corpus_mb"] = round(sum(file.stat().st_size for file in files) / 1e6, 1)
-        for part in PARTS:
-            results[part] = run_part(part, folder, given)
-            say(f"{part}: {json.dumps(results[part])}")
-        for part in READING if given.workers else ():
-            name = f"{part}_by_workers"
-            results[name] = run_part(part, folder, given, given.workers)
+        for name in asked or runs:
+            part, workers = runs[name]
+            results[name] = run_part(part, folder, given, workers)
             say(f"{name}: {json.dumps(results[name])}")
     results["consumption"] = consumption()
     needed = results["consumption"]["tokens_per_second"]

@@ -20,6 +20,10 @@ from hf_nar.data.row_streams import TokenStream, token_stream
 
 Example = dict[str, Any]
 
+# Batches of each worker that a loader reads ahead, unless told otherwise: a worker pauses to encode
+# some, and as batches are taken of each in turn, all would wait for it.
+READ_AHEAD = 50
+
 _CHUNK = 5000  # rows that are encoded at once: many words come up more than once
 
 

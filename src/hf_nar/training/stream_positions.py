@@ -14,7 +14,7 @@ from transformers import Seq2SeqTrainer
 
 from hf_nar.data.collating import PairCollator, SmallBatch
 from hf_nar.data.row_streams import as_lists
-from hf_nar.data.streaming import Position, StreamedTokenBatches
+from hf_nar.data.streaming import READ_AHEAD, Position, StreamedTokenBatches
 from hf_nar.training.interruption import spare_from_signals
 
 logger = logging.getLogger(__name__)
@@ -56,12 +56,13 @@ class StreamPositions(Seq2SeqTrainer):
         """Return the loader of a stream; each process reads its own share."""
         self.streamed = batches
         self.stream_positions: dict[int, Position] = {}
+        workers, ahead = self.args.dataloader_num_workers, self.args.dataloader_prefetch_factor
         return DataLoader(
             batches,
             batch_size=None,
             collate_fn=PositionedCollator(self.data_collator),
-            num_workers=self.args.dataloader_num_workers,
-            prefetch_factor=self.args.dataloader_prefetch_factor,
+            num_workers=workers,
+            prefetch_factor=(ahead or READ_AHEAD) if workers else None,
             worker_init_fn=spare_from_signals,
             pin_memory=self.args.dataloader_pin_memory and torch.cuda.is_available(),
         )
