@@ -177,7 +177,10 @@ def kill_once(run: Run, aim: str, chance: random.Random) -> tuple[int, float]:
         return is_new and before <= run.logged_step() and run.logged_step() >= target
 
     def saving() -> bool:
-        folders = checkpoint_folders(run.output / UNFINISHED)
+        try:
+            folders = checkpoint_folders(run.output / UNFINISHED)
+        except FileNotFoundError:  # just removed
+            return False
         return any(int(folder.name.split("-")[1]) >= target for folder in folders)
 
     def exporting() -> bool:
