@@ -81,8 +81,9 @@ class WeightedMeans:
         Args:
             total: Adds up tensors of all processes.
         """
-        for value in self._step_sums.values():
-            self.keep_unless(torch.zeros_like(value, dtype=torch.bool))
+        if self._step_sums:
+            some = next(iter(self._step_sums.values()))
+            self.keep_unless(torch.zeros_like(some, dtype=torch.bool))
         sums, weight = self.sums, self.weight
         self._start_again()
         if not sums:
